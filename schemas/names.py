@@ -1,0 +1,96 @@
+"""Every name on the wire: subjects, streams, durables, micro services, buckets.
+
+Nothing else in the project spells a subject. Names that end in an id end in exactly one token, so that permissions
+can be written with one wildcard. This module must not know what the messages contain.
+"""
+
+import re
+
+PREFIX = "moontide.v1"
+
+# Streams (JetStream) and the subjects that each one binds.
+STREAM_MEDIA = "MOONTIDE_MEDIA"
+STREAM_PARKED = "MOONTIDE_PARKED"
+STREAM_EVENTS = "MOONTIDE_EVENTS"
+STREAM_SPANS = "MOONTIDE_SPANS"
+
+MEDIA_ALL = f"{PREFIX}.media.requested.*"
+PARKED_ALL = f"{PREFIX}.parked.>"
+EVENTS_ALL = f"{PREFIX}.events.>"
+SPANS_ALL = f"{PREFIX}.spans.>"
+
+# Durable consumers: reader-action, never renamed (a rename loses the position).
+DURABLE_INGEST = "ingest-prepare"
+DURABLE_RECORDER_SPANS = "recorder-spans"
+
+# NATS micro services.
+SERVICE_TOKENIZER = "moontide-tokenizer"
+SERVICE_ENGINE = "moontide-engine"
+SERVICE_RECORDER = "moontide-recorder"
+
+SUBJECT_TRACE_GET = f"{PREFIX}.traces.get"
+"""Request: ``TraceQuery``; reply: ``Trace`` or ``Failure``."""
+
+_TOKEN = re.compile(r"^[A-Za-z0-9_-]+$")
+
+
+def slug(model: str) -> str:
+    """A model name as one subject token: lower case, every run of other characters becomes one ``-``."""
+    token = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")
+    if not token:
+        raise ValueError(f"model name {model!r} has no letter or digit")
+    return token
+
+
+def token(value: str) -> str:
+    """``value`` itself if it is safe as one subject token; ValueError otherwise."""
+    if not _TOKEN.match(value):
+        raise ValueError(f"{value!r} cannot be a subject token")
+    return value
+
+
+def chat(model: str) -> str:
+    """Admission of a chat: answered by a tokenizer or an upstream."""
+    return f"{PREFIX}.chat.{slug(model)}"
+
+
+def generate(model: str) -> str:
+    """Admission of a generation: answered by an engine."""
+    return f"{PREFIX}.generate.{slug(model)}"
+
+
+def attempt_output(attempt_id: str) -> str:
+    """Callee to caller, one subject per attempt (principle 2: late output of a dead attempt reaches nobody)."""
+    return f"{PREFIX}.attempt.output.{token(attempt_id)}"
+
+
+def attempt_control(attempt_id: str) -> str:
+    """Caller to callee: beats and cancellation of one attempt."""
+    return f"{PREFIX}.attempt.control.{token(attempt_id)}"
+
+
+def media_requested(job_id: str) -> str:
+    """Work queue ``MOONTIDE_MEDIA``."""
+    return f"{PREFIX}.media.requested.{token(job_id)}"
+
+
+def media_outcome(job_id: str) -> str:
+    """Core NATS: ``MediaProgress``, then one ``MediaPrepared`` or ``MediaFailed``."""
+    return f"{PREFIX}.media.outcome.{token(job_id)}"
+
+
+def parked(stream: str, durable: str, job_id: str) -> str:
+    return f"{PREFIX}.parked.{token(stream)}.{token(durable)}.{token(job_id)}"
+
+
+def event_accepted(request_id: str) -> str:
+    return f"{PREFIX}.events.accepted.{token(request_id)}"
+
+
+def event_terminal(request_id: str) -> str:
+    """A subject of its own, written with expected last sequence 0: exactly one terminal record can win."""
+    return f"{PREFIX}.events.terminal.{token(request_id)}"
+
+
+def spans(service: str) -> str:
+    return f"{PREFIX}.spans.{token(service)}"

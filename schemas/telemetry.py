@@ -1,0 +1,115 @@
+"""Every span, attribute and metric name, and how spans travel. A name is written here before it is used.
+
+Attribute names follow the OpenTelemetry GenAI and messaging conventions where those have one.
+"""
+
+import msgspec
+
+# Spans.
+SPAN_HTTP_CHAT = "POST /v1/chat/completions"
+SPAN_UPLOAD = "store upload"
+SPAN_CHAT = "chat"
+SPAN_WAIT_MEDIA = "wait media"
+SPAN_RENDER = "render prompt"
+SPAN_GENERATE = "generate"
+SPAN_ENCODE_MEDIA = "encode media"
+SPAN_PREFILL = "prefill"
+SPAN_DECODE = "decode"
+SPAN_PREPARE_MEDIA = "prepare media"
+SPAN_DECODE_MEDIA = "decode media"
+
+# Attributes.
+ATTR_REQUEST_ID = "moontide.request.id"
+ATTR_ATTEMPT_NUMBER = "moontide.attempt.number"
+ATTR_FAILURE_CODE = "moontide.failure.code"
+ATTR_MEDIA_KIND = "moontide.media.kind"
+ATTR_MEDIA_TOKENS = "moontide.media.tokens"
+ATTR_MEDIA_FRAMES = "moontide.media.frame.count"
+ATTR_MEDIA_CACHED = "moontide.media.cached"
+ATTR_MODEL = "gen_ai.request.model"
+ATTR_OPERATION = "gen_ai.operation.name"
+ATTR_INPUT_TOKENS = "gen_ai.usage.input_tokens"
+ATTR_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+ATTR_FINISH_REASONS = "gen_ai.response.finish_reasons"
+ATTR_ERROR_TYPE = "error.type"
+
+AttributeValue = str | bool | int | float | tuple[str, ...]
+
+
+class SpanStarted(msgspec.Struct, frozen=True, kw_only=True, tag="span.started"):
+    """Published before any message that carries the span's context leaves the process."""
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str = ""
+    name: str
+    kind: str
+    service: str
+    instance: str
+    start_unix_nanoseconds: int
+    attributes: dict[str, AttributeValue] = {}
+
+
+class SpanEvent(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    time_unix_nanoseconds: int
+    attributes: dict[str, AttributeValue] = {}
+
+
+class SpanEnded(msgspec.Struct, frozen=True, kw_only=True, tag="span.ended"):
+    """Complete in itself, so that a lost start costs nothing."""
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str = ""
+    name: str
+    kind: str
+    service: str
+    instance: str
+    start_unix_nanoseconds: int
+    end_unix_nanoseconds: int
+    status: str
+    """``ok``, ``error`` or ``cancelled``."""
+    status_message: str = ""
+    attributes: dict[str, AttributeValue] = {}
+    events: tuple[SpanEvent, ...] = ()
+
+
+class ProcessBeat(msgspec.Struct, frozen=True, kw_only=True, tag="process.beat"):
+    """Every service, every second. Open spans of an instance that stopped beating are closed as lost."""
+
+    service: str
+    instance: str
+    time_unix_nanoseconds: int
+    ending: bool = False
+
+
+SpanMessage = SpanStarted | SpanEnded | ProcessBeat
+
+
+class TraceQuery(msgspec.Struct, frozen=True, kw_only=True, tag="trace.query"):
+    """``id`` is a trace id (32 hex digits) or a request id."""
+
+    id: str
+
+
+class TraceSpan(msgspec.Struct, frozen=True, kw_only=True):
+    """A span as the recorder answers it. ``status``: ok, error, cancelled, lost (its process died) or running."""
+
+    span_id: str
+    parent_span_id: str
+    name: str
+    kind: str
+    service: str
+    instance: str
+    start_unix_nanoseconds: int
+    end_unix_nanoseconds: int | None
+    status: str
+    status_message: str = ""
+    attributes: dict[str, AttributeValue] = {}
+    events: tuple[SpanEvent, ...] = ()
+
+
+class Trace(msgspec.Struct, frozen=True, kw_only=True, tag="trace"):
+    trace_id: str
+    spans: tuple[TraceSpan, ...]

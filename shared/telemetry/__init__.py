@@ -1,0 +1,12 @@
+"""Spans that are visible while they run: published when they start and when they end (and over OTLP if configured).
+
+    telemetry = Telemetry(service="gateway", instance=bus.instance, bus=bus, otlp_endpoint=None)
+    async with telemetry.running():                       # beats, outbox, flush on exit
+        with telemetry.span(SPAN_CHAT, parent=context.traceparent, kind="server", attributes={…}) as span:
+            span.set_attribute(ATTR_INPUT_TOKENS, 12)
+            child_context = span.traceparent              # goes into messages
+            span.trace_id                                 # 32 hex digits
+
+``parent``: a traceparent string, or empty for a new root; without ``parent`` the current span of this task is the
+parent. An exception marks the span as error (``error.type`` = our code), cancellation as cancelled.
+"""
