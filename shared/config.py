@@ -38,7 +38,7 @@ def variable(area: str, field: str) -> str:
 def load(kind: type[T], area: str, environ: Mapping[str, str] | None = None) -> T:
     """``kind`` filled from ``MOONTIDE_<AREA>_*``. Raises ConfigError naming every bad or missing value."""
     environ = os.environ if environ is None else environ
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     values: dict[str, Any] = {}
     problems: list[str] = []
     for field in msgspec.structs.fields(kind):
@@ -54,16 +54,7 @@ def load(kind: type[T], area: str, environ: Mapping[str, str] | None = None) -> 
             problems.append(f"{name}={text!r}: {error}")
     if problems:
         raise ConfigError(problems)
-    try:
-        return msgspec.convert(msgspec.to_builtins(kind(**values), builtin_types=(Path,)), kind, dec_hook=_hook)
-    except (ValueError, msgspec.ValidationError) as error:
-        raise ConfigError([f"{area.lower()} configuration: {error}"]) from error
-
-
-def _hook(kind: type, value: Any) -> Any:
-    if kind is Path:
-        return Path(value)
-    raise NotImplementedError(kind)
+    return kind(**values)
 
 
 def parse(text: str, hint: Any) -> Any:

@@ -50,5 +50,5 @@ def test_every_problem_is_reported_at_once() -> None:
 
 
 def test_bounds_of_the_struct_hold() -> None:
-    with pytest.raises(ConfigError, match="workers"):
+    with pytest.raises(ConfigError, match="WORKERS"):
         load(Sample, "sample", {"MOONTIDE_SAMPLE_DIRECTORY": "d", "MOONTIDE_SAMPLE_WORKERS": "0"})
