@@ -22,8 +22,8 @@ def store(tmp_path: Path) -> BlobStore:
     return BlobStore.open((tmp_path / "blobs").as_uri())
 
 
-def visible(tmp_path: Path) -> list[str]:
-    root = tmp_path / "blobs"
+def visible(tmp_path: Path, folder: str = "blobs") -> list[str]:
+    root = tmp_path / folder
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
 
@@ -131,9 +131,10 @@ async def test_save_writes_whole_files(store: BlobStore, tmp_path: Path) -> None
     data = os.urandom(3_000_000)
     target = tmp_path / "copy"
     target.write_bytes(b"old")
-    await store.save(await store.put(data), target)
+    ref = await store.put(data)
+    await store.save(ref, target)
     assert target.read_bytes() == data
-    assert sorted(os.listdir(tmp_path)) == ["blobs", "copy"]
+    assert visible(tmp_path, "") == [f"blobs/{ref.key}", "copy"]
 
 
 async def test_only_large_payloads_become_references(store: BlobStore) -> None:
