@@ -56,6 +56,7 @@ class Telemetry:
         self._subject = names.spans(service)
         self._outbox = Outbox(self._subject)
         self._unreachable = False
+        self._beat_unix_nanoseconds = 0
         self._provider = TracerProvider(
             sampler=ALWAYS_ON,
             resource=Resource.create({"service.name": f"moontide-{service}", "service.instance.id": instance}),
@@ -117,9 +118,9 @@ class Telemetry:
             await self._publish(*newest)
 
     async def _beat(self, *, ending: bool = False) -> None:
-        beat = ProcessBeat(
-            service=self.service, instance=self.instance, time_unix_nanoseconds=time.time_ns(), ending=ending
-        )
+        # Never backwards, also when the wall clock is set back: a beat older than the last one is a redelivery.
+        at = self._beat_unix_nanoseconds = max(time.time_ns(), self._beat_unix_nanoseconds + 1)
+        beat = ProcessBeat(service=self.service, instance=self.instance, time_unix_nanoseconds=at, ending=ending)
         await self._publish(self._subject, codec.encode(beat))
 
     async def _publish(self, subject: str, data: bytes) -> None:
