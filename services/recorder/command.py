@@ -40,7 +40,10 @@ def run(argv: Sequence[str]) -> int:
     """Exit code: 0 shown, 1 not found or not readable (argparse itself exits with 2 on bad use)."""
     options = arguments().parse_args(argv)
     try:
-        trace = from_json(sys.stdin.buffer.read()) if options.command == "render" else from_databases(options)
+        if options.command == "render":
+            trace = from_json(sys.stdin.buffer.read())
+        else:
+            trace = from_databases(options.database, options.id)
     except (MoontideError, msgspec.DecodeError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -48,10 +51,16 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def from_databases(options: argparse.Namespace) -> Trace:
+def from_databases(paths: Sequence[Path], id: str) -> Trace:
+    """Every database that can be read is asked; the others are named on standard error."""
     with ExitStack() as stack:
-        stores = [stack.enter_context(closing(SpanStore.open_read_only(path))) for path in options.database]
-        return read_trace(stores, options.id, time.time_ns())
+        stores: list[SpanStore] = []
+        for path in paths:
+            try:
+                stores.append(stack.enter_context(closing(SpanStore.open_read_only(path))))
+            except MoontideError as error:
+                print(f"{path}: {error}", file=sys.stderr)
+        return read_trace(stores, id, time.time_ns())
 
 
 def from_json(data: bytes) -> Trace:

@@ -74,7 +74,7 @@ class SpanStore:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")  # the log redelivers what a power cut takes
-            _check_version(connection)
+            _check_version(connection, 0, VERSION)
             connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
         return cls(connection)
 
@@ -83,7 +83,7 @@ class SpanStore:
         """Also beside a recorder that writes. The file has to exist."""
         with _our_errors():
             connection = _connect(f"{path.resolve().as_uri()}?mode=ro")
-            _check_version(connection)
+            _check_version(connection, VERSION)
         return cls(connection)
 
     def close(self) -> None:
@@ -144,7 +144,7 @@ class SpanStore:
                 deleted += len(oldest)
         if deleted:
             with self._reading() as connection:
-                connection.execute("PRAGMA incremental_vacuum").fetchall()
+                connection.executescript("PRAGMA incremental_vacuum;")  # execute() would free one page only
         return deleted
 
     @contextmanager
@@ -176,9 +176,9 @@ def _connect(uri: str) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
 
 
-def _check_version(connection: sqlite3.Connection) -> None:
+def _check_version(connection: sqlite3.Connection, *accepted: int) -> None:
     found = connection.execute("PRAGMA user_version").fetchone()[0]
-    if found not in (0, VERSION):
+    if found not in accepted:
         connection.close()
         raise Unavailable("recorder.database_version", f"the span database has version {found}, expected {VERSION}")
 
