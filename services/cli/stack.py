@@ -25,6 +25,7 @@ from services.cli.supervisor import Report, StackFailed, Supervisor, supervised
 from services.cli.topology import HOST, Layout, Serving
 from shared import config as configuration
 from shared.bus.broker import Broker
+from shared.errors import Unavailable
 
 OWN_STACKS = 64
 
@@ -113,7 +114,7 @@ async def started(
     """Yields (URL, supervisor) of a stack that is ready. The caller holds the lock. Raises StackFailed."""
     for old in (layout.port_file, layout.state):
         old.unlink(missing_ok=True)
-    broker = Broker.prepare(layout.broker) if data.nats_url is None else None
+    broker = await _prepared(layout) if data.nats_url is None else None
     waves = topology.waves(layout, serving, broker, configuration.environment())
     async with supervised(waves, topology.drain_order(broker), report) as supervisor:
         url = f"http://{HOST}:{layout.port()}"
@@ -123,6 +124,18 @@ async def started(
             yield url, supervisor
         finally:
             layout.state.unlink(missing_ok=True)
+
+
+async def _prepared(layout: Layout, seconds: float = 5.0) -> Broker:
+    """The broker of a stack whose last supervisor was killed may need a moment to end. Raises Unavailable."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return Broker.prepare(layout.broker)
+        except Unavailable:
+            if time.monotonic() > end:
+                raise
+            await asyncio.sleep(0.05)
 
 
 async def run_with(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from services.cli import child as processes
 from services.cli.child import EXIT_BAD_CONFIGURATION, ChildSpec
+from shared.errors import MoontideError
 
 Report = Callable[[str], None]
 
@@ -92,8 +93,8 @@ class Child:
         started = time.monotonic()
         try:
             await asyncio.wait_for(self.spec.wait_ready(), self.spec.ready_seconds)
-        except TimeoutError:
-            self._report(f"{self.spec.name} was not ready after {self.spec.ready_seconds:.0f} s")
+        except (TimeoutError, MoontideError) as error:
+            self._report(f"{self.spec.name} did not get ready: {error or f'{self.spec.ready_seconds:.0f} s passed'}")
             processes.kill_group(process)
             return
         self._ready_at = time.monotonic()

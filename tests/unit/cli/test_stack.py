@@ -1,7 +1,9 @@
 """A stack's directory belongs to one process, and its services are told what they need."""
 
+import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,8 +15,11 @@ import pytest
 from services.cli import config, stack, topology
 from services.cli.__main__ import run
 from services.cli.config import DataConfig
-from services.cli.supervisor import StackFailed
+from services.cli.supervisor import StackFailed, supervised
 from services.cli.topology import DRAIN_ORDER, START_WAVES, Layout, Serving
+from shared import config as configuration
+from shared.bus.broker import Broker
+from tests.unit.cli.children import is_running
 
 SERVING = Serving(checkpoint=Path("/models/k2"), model="k2", port=0)
 
@@ -120,3 +125,23 @@ async def test_a_stack_that_does_not_answer_is_not_used(data: DataConfig) -> Non
     state = {"pid": os.getpid(), "url": "http://127.0.0.1:9", "model": "k2", "checkpoint": ""}
     layout.state.write_text(json.dumps(state | {"started_unix_seconds": time.time()}))
     assert await stack.running(data) == []
+
+
+async def test_a_killed_broker_comes_back_where_it_was(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.make()
+    broker = Broker.prepare(layout.broker)
+    spec = topology.broker_spec(broker, layout, configuration.environment())
+    async with supervised([[spec]], [topology.BROKER], print) as supervisor:
+        child = supervisor.children[topology.BROKER]
+        first = child.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        async with asyncio.timeout(20):
+            while child.pid in (None, first):  # noqa: ASYNC110 - what is waited for happens in another process
+                await asyncio.sleep(0.01)
+            await child.ready.wait()
+        await broker.wait_ready()
+        second = child.pid
+    assert second is not None
+    assert not is_running(second)
