@@ -68,9 +68,7 @@ class LatentAttention(nn.Module):
 
     def _latents(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """What is cached: normalised latent and rotated key part shared by all heads, [T, R + P]."""
-        latent, key = self.kv_a_proj_with_mqa(x).split(
-            [self.config.kv_lora_rank, self.config.qk_rope_head_dim], dim=-1
-        )
+        latent, key = self.kv_a_proj_with_mqa(x).split([self.config.kv_lora_rank, self.config.qk_rope_head_dim], dim=-1)
         return torch.cat((self.kv_a_layernorm(latent), rotate(key, cos, sin)), dim=-1)
 
     def _queries(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:

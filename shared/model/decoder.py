@@ -72,9 +72,12 @@ class TextModel(nn.Module):
         """[T] int64 to [T, D]."""
         return self.model.embed_tokens(ids)
 
-    def forward(self, h: Tensor, caches: list[LatentCache], *, absorbed: bool = False) -> Tensor:
-        """[T, D] embeddings at positions caches[0].length and on, to normalised hidden states [T, D]."""
-        cos, sin = self._tables(caches[0].length, len(h))
+    def forward(self, h: Tensor, caches: list[LatentCache], *, absorbed: bool = False, offset: int = 0) -> Tensor:
+        """[T, D] embeddings at positions caches[0].length and on, to normalised hidden states [T, D].
+
+        ``offset`` is added to every position of the rotary tables (what is far away can be tested without its past).
+        """
+        cos, sin = self._tables(offset + caches[0].length, len(h))
         for layer, cache in zip(self.model.layers, caches, strict=True):
             h = layer(h, cos, sin, cache, absorbed=absorbed)
         return self.model.norm(h)

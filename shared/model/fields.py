@@ -10,14 +10,62 @@ import msgspec
 from shared.errors import BadInput
 
 HARMLESS = frozenset(
-    """_attn_implementation _name_or_path architectures attention_dropout auto_map aux_loss_alpha bos_token_id
-    chunk_size_feed_forward dtype early_stopping encoder_no_repeat_ngram_size eos_token_id ep_size id2label
-    initializer_range label2id length_penalty max_length min_length model_type no_repeat_ngram_size num_beam_groups
-    num_beams num_key_value_heads num_return_sequences pad_token_id pretraining_tp quantization_config
-    repetition_penalty return_dict rope_parameters rope_scaling seq_aux temperature tie_encoder_decoder top_k top_p
-    torch_dtype transformers_version typical_p use_cache head_dim qk_head_dim max_window_layers diversity_penalty
-    diversity_penalty num_experts_per_device moe_aux_loss_coeff output_router_logits problem_type prefix
-    rope_theta unsloth_version is_encoder_decoder ignore_index""".split()
+    {
+        "_attn_implementation",
+        "_name_or_path",
+        "architectures",
+        "attention_dropout",
+        "auto_map",
+        "aux_loss_alpha",
+        "bos_token_id",
+        "chunk_size_feed_forward",
+        "diversity_penalty",
+        "dtype",
+        "early_stopping",
+        "encoder_no_repeat_ngram_size",
+        "eos_token_id",
+        "ep_size",
+        "head_dim",
+        "id2label",
+        "ignore_index",
+        "initializer_range",
+        "is_encoder_decoder",
+        "label2id",
+        "length_penalty",
+        "max_length",
+        "max_window_layers",
+        "min_length",
+        "model_type",
+        "moe_aux_loss_coeff",
+        "no_repeat_ngram_size",
+        "num_beam_groups",
+        "num_beams",
+        "num_experts_per_device",
+        "num_key_value_heads",
+        "num_return_sequences",
+        "output_router_logits",
+        "pad_token_id",
+        "prefix",
+        "pretraining_tp",
+        "problem_type",
+        "qk_head_dim",
+        "quantization_config",
+        "repetition_penalty",
+        "return_dict",
+        "rope_parameters",
+        "rope_scaling",
+        "rope_theta",
+        "seq_aux",
+        "temperature",
+        "tie_encoder_decoder",
+        "top_k",
+        "top_p",
+        "torch_dtype",
+        "transformers_version",
+        "typical_p",
+        "unsloth_version",
+        "use_cache",
+    }
 )
 """Training, generation defaults, bookkeeping of transformers, and what is read under another name."""
 

@@ -15,8 +15,8 @@ from shared.model.config import TextConfig, YarnConfig
 def frequencies(config: TextConfig) -> Tensor:
     """Angle per position of every pair, [P/2] float32.
 
-    YaRN, arXiv 2309.00071 section 3.2 ("NTK-by-parts"), in the order of operations of ``DeepseekV3YarnRotaryEmbedding``:
-    at position 262,143 the last bit of a frequency is worth a hundredth of a radian, so the order matters.
+    YaRN, arXiv 2309.00071 section 3.2 ("NTK-by-parts"), in the order of operations of DeepSeek-V3's implementation: at
+    position 262,143 the last bit of a frequency is worth a hundredth of a radian, so the order matters.
     """
     size = config.qk_rope_head_dim
     powers = config.rope_theta ** (torch.arange(0, size, 2, dtype=torch.float32) / size)  # [P/2]
@@ -41,7 +41,8 @@ def _correction_range(yarn: YarnConfig, size: int, theta: float) -> tuple[float,
 
 
 def softmax_scale(config: TextConfig) -> float:
-    """qk_head_dim^-0.5, times m^2 with m = 0.1 * mscale_all_dim * ln(factor) + 1 (DeepSeek-V3 ``DeepseekV3Attention``)."""
+    """qk_head_dim^-0.5, times m^2 with m = 0.1 * mscale_all_dim * ln(factor) + 1 (DeepSeek-V3, ``DeepseekV3Attention``,
+    after arXiv 2309.00071 section 3.3)."""
     scale = config.qk_head_dim**-0.5
     if config.yarn and config.yarn.mscale_all_dim:
         scale *= _mscale(config.yarn.factor, config.yarn.mscale_all_dim) ** 2
@@ -69,6 +70,7 @@ def tables(inverse: Tensor, positions: Tensor, scale: float) -> tuple[Tensor, Te
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn interleaved pairs of x [..., P] by tables that broadcast to [..., P/2]; float32 inside (RoFormer, eq. 34)."""
+    """Turn interleaved pairs of x [..., P] by tables that broadcast to [..., P/2]; float32 inside (arXiv 2104.09864,
+    eq. 34)."""
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)  # [..., P/2] each
     return torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2).to(x.dtype)

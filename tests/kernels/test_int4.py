@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from kernels.formats import int4_shapes
 from kernels.reference.int4 import (
     dequantize_int4_ref,
