@@ -70,7 +70,7 @@ def vision_oracle(network: Network) -> tuple[nn.Module, nn.Module]:
     """transformers' tower and projector with the same float32 weights."""
     config = vision_config(network.config)
     tower = Kimi_K25VisionModel(config.vision_config).eval()
-    tower.load_state_dict(_renamed(network.vision_tower.state_dict()))
+    tower.load_state_dict(_renamed(network.vision_tower.state_dict(), config.vision_config.num_attention_heads))
     projector = Kimi_K25MultimodalProjection(config).eval()
     state = network.mm_projector.state_dict()
     projector.load_state_dict(
@@ -95,14 +95,20 @@ def vision_config(config: ModelConfig) -> Kimi_K25Config:
     )
 
 
-def _renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _renamed(state: dict[str, Tensor], heads: int) -> dict[str, Tensor]:
     renamed: dict[str, Tensor] = {}
     for name, value in state.items():
         for pattern, replacement in VISION_RENAMES:
             name = re.sub(pattern, replacement, name)
         if ".wqkv." in name:
-            parts = zip("qkv", value.chunk(3), strict=True)
-            renamed |= {name.replace("wqkv", f"attn.{which}_proj"): part for which, part in parts}
+            q, k, v = value.chunk(3)
+            parts = {"q": _split_pairs(q, heads), "k": _split_pairs(k, heads), "v": v}
+            renamed |= {name.replace("wqkv", f"attn.{which}_proj"): part for which, part in parts.items()}
         else:
             renamed[name] = value
     return renamed
+
+
+def _split_pairs(rows: Tensor, heads: int) -> Tensor:
+    """Rows of interleaved pairs, per head, as transformers wants them: all first elements, then all second ones."""
+    return rows.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
