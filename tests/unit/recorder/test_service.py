@@ -17,7 +17,7 @@ from services.recorder.store import SpanStore
 from shared import config as configuration
 from shared.telemetry.recording import RecordingTelemetry
 
-from .messages import ended
+from .messages import beat, ended
 
 
 class SetClock:
@@ -146,6 +146,7 @@ async def test_a_killed_process_has_lost_its_spans_and_a_thawed_one_has_them_bac
 
 async def test_what_nobody_can_read_stops_nobody(config: RecorderConfig, store: SpanStore) -> None:
     batch = [b"", b"\xff\x00", codec.encode({"type": "span.started"}), codec.encode(ended("a")), b"\xc1"]
+    batch += [codec.encode(beat(at=10**10)), codec.encode(beat(at=-1))]
     await record(store, config, SetClock(1.0), batch)
     assert store.messages("a" * 32) == [ended("a")]
     store.close()
