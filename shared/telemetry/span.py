@@ -7,6 +7,7 @@ The current span lives in a context variable, as a chain: a span that ended in a
 """
 
 import asyncio
+from collections.abc import Mapping
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Self
@@ -47,7 +48,7 @@ class Span:
         *,
         parent: str | None,
         kind: trace.SpanKind,
-        attributes: dict[str, AttributeValue] | None,
+        attributes: Mapping[str, AttributeValue] | None,
     ) -> None:
         self._tracer = tracer
         self._name = name
@@ -81,7 +82,7 @@ class Span:
         if not self.ended:
             self._span.set_attribute(name, value)
 
-    def add_event(self, name: str, attributes: dict[str, AttributeValue] | None = None) -> None:
+    def add_event(self, name: str, attributes: Mapping[str, AttributeValue] | None = None) -> None:
         """Something that happened at one moment; ignored once the span has ended."""
         if not self.ended:
             self._span.add_event(name, attributes)

@@ -7,7 +7,7 @@ Input: spans opened by the code of a service. Output: ``SpanStarted``, ``SpanEnd
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Literal, Protocol
 
@@ -74,7 +74,7 @@ class Telemetry:
         *,
         parent: str | None = None,
         kind: Kind = "internal",
-        attributes: dict[str, AttributeValue] | None = None,
+        attributes: Mapping[str, AttributeValue] | None = None,
     ) -> Span:
         """A span around the ``with`` block that follows. ``parent``: a traceparent, ``""`` for a new root, None for
         the current span of this task (in another thread give it, since threads begin without a current span)."""

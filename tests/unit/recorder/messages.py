@@ -1,5 +1,7 @@
 """Short ways to write span messages in the tests of this folder."""
 
+from collections.abc import Mapping
+
 from schemas.telemetry import AttributeValue, ProcessBeat, SpanEnded, SpanStarted, TraceSpan
 
 SECOND = 1_000_000_000
@@ -13,7 +15,7 @@ def started(
     at: float = 0.0,
     instance: str = "engine-1",
     trace: str = TRACE,
-    attributes: dict[str, AttributeValue] | None = None,
+    attributes: Mapping[str, AttributeValue] | None = None,
 ) -> SpanStarted:
     return SpanStarted(
         trace_id=trace,
@@ -24,7 +26,7 @@ def started(
         service=instance.split("-")[0],
         instance=instance,
         start_unix_nanoseconds=int(at * SECOND),
-        attributes=attributes or {},
+        attributes=dict(attributes or {}),
     )
 
 
@@ -37,7 +39,7 @@ def ended(
     instance: str = "engine-1",
     trace: str = TRACE,
     status: str = "ok",
-    attributes: dict[str, AttributeValue] | None = None,
+    attributes: Mapping[str, AttributeValue] | None = None,
 ) -> SpanEnded:
     return SpanEnded(
         trace_id=trace,
@@ -50,7 +52,7 @@ def ended(
         start_unix_nanoseconds=int(at * SECOND),
         end_unix_nanoseconds=int(until * SECOND),
         status=status,
-        attributes=attributes or {},
+        attributes=dict(attributes or {}),
     )
 
 
