@@ -34,6 +34,8 @@ class Link:
         self.instance = instance
         self.client = Client()
         self.connected = asyncio.Event()
+        self.lost = asyncio.Event()
+        """Of the present connection: whoever holds it learns that requests on this connection are forgotten."""
         self._mailboxes: dict[int, Mailbox] = {}
         self._outbox: Callable[[], Iterable[tuple[str, bytes]]] = tuple
         self._last_error = ""
@@ -145,13 +147,16 @@ class Link:
 
     async def _on_disconnected(self) -> None:
         self.connected.clear()
+        self.lost.set()
         log.warning("bus disconnected")
 
     async def _on_reconnected(self) -> None:
         self._last_error = ""
+        self.lost = asyncio.Event()
         self.connected.set()
         log.warning("bus connected again")
 
     async def _on_closed(self) -> None:
         self.connected.clear()
+        self.lost.set()
         log.info("bus closed")
