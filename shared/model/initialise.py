@@ -28,7 +28,7 @@ def initialise(
     out: Path, document: dict[str, Any], seed: int, *, vocabulary: bytes = b"", tokenizer_config: dict[str, Any] | None
 ) -> None:
     """Write the checkpoint ``out`` whole or not at all. Raises BadInput when ``out`` exists or cannot be written."""
-    if out.exists():
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise BadInput("checkpoint.exists", f"{out} exists already", param=str(out))
     config = configuration.parse(msgspec.json.encode(document))
     try:
