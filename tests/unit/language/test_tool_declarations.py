@@ -96,7 +96,9 @@ def test_definitions_and_references_to_the_root() -> None:
     schema = {
         "type": "object",
         "properties": {"node": {"$ref": "#/$defs/Node"}, "self": {"$ref": "#"}},
-        "$defs": {"Node": {"type": "object", "description": "A node", "properties": {"next": {"$ref": "#/$defs/Node"}}}},
+        "$defs": {
+            "Node": {"type": "object", "description": "A node", "properties": {"next": {"$ref": "#/$defs/Node"}}}
+        },
     }
     fields = "{\n  node?: Node,\n  self?: parameters\n}"
     assert declare([tool(schema)]) == body(
@@ -106,7 +108,13 @@ def test_definitions_and_references_to_the_root() -> None:
 
 @pytest.mark.parametrize(
     "schema",
-    [{"oneOf": [{"type": "string"}]}, {"const": 1}, {"type": "date"}, {"$ref": "#/elsewhere"}, {"type": "array", "items": 5}],
+    [
+        {"oneOf": [{"type": "string"}]},
+        {"const": 1},
+        {"type": "date"},
+        {"$ref": "#/elsewhere"},
+        {"type": "array", "items": 5},
+    ],
 )
 def test_what_typescript_cannot_say_turns_the_list_into_json(schema: dict[str, Any]) -> None:
     tools = [tool({"type": "object", "properties": {"x": schema}}), tool({}, "ü")]
