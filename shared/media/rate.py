@@ -8,14 +8,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 USUAL_RATES = (
-<<<<<<< HEAD
-    *(
-        Fraction(rate)
-        for rate in (1, 2, 5, 6, 8, 10, 12, 15, 16, 18, 20, 24, 25, 30, 48, 50, 60, 72, 90, 100, 120, 240)
-    ),
-=======
     *(Fraction(rate) for rate in (1, 2, 5, 6, 8, 10, 12, 15, 16, 18, 20, 24, 25, 30, 48, 50, 60, 72, 90, 100, 120)),
->>>>>>> part-ingest
     *(Fraction(rate * 1000, 1001) for rate in (12, 15, 24, 30, 48, 60, 120, 240)),
 )
 SAME_RATE = Fraction(1, 4000)
