@@ -32,7 +32,7 @@ def numerics_class(checkpoint: Checkpoint, slice_tokens: int) -> NumericsClass:
     return NumericsClass(
         weights_digest=checkpoint.digest,
         kernels=kernels.VERSION,
-        torch=torch.__version__,
+        torch=str(torch.__version__),
         device=torch.cuda.get_device_name(text.device) if gpu else torch.backends.cpu.get_cpu_capability(),
         dtype=str(text.dtype).removeprefix("torch."),
         threads=torch.get_num_threads(),

@@ -22,6 +22,7 @@ from shared.model.config import ModelConfig
 from shared.model.shards import INDEX
 
 SMALL = 0.02
+READABLE = 0o644
 
 
 def initialise(
@@ -57,6 +58,7 @@ def write_weights(directory: Path, config: ModelConfig, seed: int) -> None:
             tensors |= stored_weight(entry, random_weight(entry, seed), config, entry.linear and packed(entry.module))
         file = layout.shard_name(shard, count)
         save_file(tensors, directory / file, metadata={"format": "pt"})
+        (directory / file).chmod(READABLE)  # safetensors writes for the owner alone
         where |= dict.fromkeys(tensors, file)
         total += sum(tensor.nbytes for tensor in tensors.values())
     _write_json(directory / INDEX, {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))})
