@@ -50,7 +50,8 @@ def test_the_reference_example() -> None:
     )
     assert declare([weather]) == body(
         "// Get weather information.\n// Call when needed.\ntype get_weather = (_: {\n  // City name\n  city: string,\n"
-        "  // maximum: 7, minimum: 1\n  days?: number,\n  opts?: {\n    a?: Array<string>,\n    [k: string]: never\n  },\n"
+        "  // maximum: 7, minimum: 1\n  days?: number,\n  opts?: {\n    a?: Array<string>,\n"
+        "    [k: string]: never\n  },\n"
         '  // Default: "c"\n  unit?: "c" | "f"\n}) => any;'
     )
 
@@ -102,7 +103,8 @@ def test_definitions_and_references_to_the_root() -> None:
     }
     fields = "{\n  node?: Node,\n  self?: parameters\n}"
     assert declare([tool(schema)]) == body(
-        f"interface parameters {fields}\n// A node\ninterface Node {{\n  next?: Node\n}}\ntype f = (_: parameters) => any;"
+        f"interface parameters {fields}\n// A node\ninterface Node {{\n  next?: Node\n}}\n"
+        "type f = (_: parameters) => any;"
     )
 
 
