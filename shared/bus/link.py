@@ -25,6 +25,8 @@ log = logging.getLogger("bus")
 CLOSE_SECONDS = 2.0
 DRAIN_SECONDS = 2.0
 STREAM_SECONDS = 5.0
+BURST_MESSAGES = 4096
+"""More than one read of the socket holds: what nats-py buffers on the way to a mailbox, which is what overflows."""
 
 
 class Link:
@@ -34,6 +36,8 @@ class Link:
         self.instance = instance
         self.client = Client()
         self.connected = asyncio.Event()
+        self.lost = asyncio.Event()
+        """Of the present connection: whoever holds it learns that requests on this connection are forgotten."""
         self._mailboxes: dict[int, Mailbox] = {}
         self._outbox: Callable[[], Iterable[tuple[str, bytes]]] = tuple
         self._last_error = ""
@@ -111,7 +115,7 @@ class Link:
             await self.client.end(subscription)
 
         mailbox = Mailbox(max_pending, on_close)
-        subscription = await self.listen(subject, on_message, queue=queue, max_pending=max_pending)
+        subscription = await self.listen(subject, on_message, queue=queue, max_pending=max_pending + BURST_MESSAGES)
         self._mailboxes[subscription._id] = mailbox
         try:
             await self.barrier(FLUSH_SECONDS)
@@ -145,13 +149,16 @@ class Link:
 
     async def _on_disconnected(self) -> None:
         self.connected.clear()
+        self.lost.set()
         log.warning("bus disconnected")
 
     async def _on_reconnected(self) -> None:
         self._last_error = ""
+        self.lost = asyncio.Event()
         self.connected.set()
         log.warning("bus connected again")
 
     async def _on_closed(self) -> None:
         self.connected.clear()
+        self.lost.set()
         log.info("bus closed")

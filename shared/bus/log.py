@@ -11,18 +11,17 @@ from contextlib import asynccontextmanager, suppress
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
-from nats.js import JetStreamContext, api
+from nats.js import api
 from nats.js.errors import APIError, NotFoundError
 
 from shared.bus import streams
 from shared.bus.failures import WRONG_LAST_SEQUENCE, translated
 from shared.bus.link import Link
+from shared.bus.pull import RETRY_SECONDS, pause, pulling
 from shared.errors import MoontideError
 
 log = logging.getLogger("bus")
 
-PULL_SECONDS = 2.0
-RETRY_SECONDS = 0.5
 ACK_WAIT_SECONDS = 3.0
 RENEWALS_PER_WAIT = 3
 
@@ -101,7 +100,7 @@ class _Follower:
                 await self._follow()
             except MoontideError as error:
                 log.warning("log reader interrupted", extra={"stream": self._stream, "code": error.code})
-                await self._pause(RETRY_SECONDS)
+                await pause(self._stopping, RETRY_SECONDS)
 
     async def _attach(self) -> None:
         """The reader exists, and what an earlier life of it left unacknowledged comes first: in order, that is.
@@ -112,7 +111,7 @@ class _Follower:
         with translated():
             info = await self._link.streams.consumer_info(self._stream, self._durable)
         if info.num_ack_pending:
-            await self._pause(ACK_WAIT_SECONDS + RETRY_SECONDS)
+            await pause(self._stopping, ACK_WAIT_SECONDS + RETRY_SECONDS)
 
     def _config(self) -> api.ConsumerConfig:
         return api.ConsumerConfig(
@@ -124,37 +123,11 @@ class _Follower:
         )
 
     async def _follow(self) -> None:
-        reconnects = self._link.client.stats["reconnects"]
-        with translated():
-            pull = await self._link.streams.pull_subscribe_bind(self._durable, self._stream)
-        try:
-            while not self._stopping.is_set() and reconnects == self._link.client.stats["reconnects"]:
-                messages = await self._pull(pull)
+        async with pulling(self._link, self._stream, self._durable, self._stopping) as pull:
+            while not self._stopping.is_set():
+                messages = await pull.next(self._batch)
                 if messages:
                     await self._handle(messages)
-        finally:
-            await self._link.client.end(pull._sub)
-
-    async def _pull(self, pull: JetStreamContext.PullSubscription) -> list[Msg]:
-        started = asyncio.get_running_loop().time()
-        fetching = asyncio.create_task(pull.fetch(self._batch, timeout=PULL_SECONDS))
-        stopping = asyncio.create_task(self._stopping.wait())
-        try:
-            await asyncio.wait({fetching, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopping.cancel()
-            fetching.cancel()
-            await asyncio.wait({fetching})
-        if fetching.cancelled():
-            return []
-        with translated():
-            try:
-                return fetching.result()
-            except (NatsTimeout, TimeoutError):
-                pass
-        if asyncio.get_running_loop().time() - started < RETRY_SECONDS:
-            await self._pause(RETRY_SECONDS)
-        return []
 
     async def _handle(self, messages: list[Msg]) -> None:
         """Until the handler returns: a log has no place to park, and skipping would break its order."""
@@ -167,7 +140,7 @@ class _Follower:
                     break
                 except Exception:
                     log.exception("log handler failed", extra={"stream": self._stream})
-                    await self._pause(RETRY_SECONDS)
+                    await pause(self._stopping, RETRY_SECONDS)
                     if self._stopping.is_set():
                         return
         finally:
@@ -177,13 +150,8 @@ class _Follower:
                 await message.ack()
 
     async def _renew(self, messages: list[Msg]) -> None:
-        while True:
+        while not messages[-1].is_acked:
             await asyncio.sleep(ACK_WAIT_SECONDS / RENEWALS_PER_WAIT)
             with suppress(NatsError, OSError):
                 for message in messages:
                     await message.in_progress()
-
-    async def _pause(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()

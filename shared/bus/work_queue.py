@@ -11,23 +11,20 @@ from contextlib import asynccontextmanager, suppress
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.errors import TimeoutError as NatsTimeout
-from nats.js import JetStreamContext
 
 from schemas import names
 from schemas.codec import encode
 from schemas.parked import ParkedJob
 from shared.bus import streams
-from shared.bus.failures import translate, translated
+from shared.bus.failures import translated
 from shared.bus.interface import Job, JobHandler, ParkedHandler, WorkQueue
 from shared.bus.link import Link
+from shared.bus.pull import RETRY_SECONDS, Pull, pause, pulling
 from shared.bus.settlement import Again, Done, Parked, Settlement, after, before
 from shared.errors import MoontideError
 
 log = logging.getLogger("bus")
 
-PULL_SECONDS = 2.0
-RETRY_SECONDS = 0.25
 RENEWALS_PER_WAIT = 3
 
 
@@ -65,51 +62,28 @@ class _Reader:
         """One slot, until stopped."""
         while not self._stopping.is_set():
             try:
-                with translated():
-                    pull = await self._link.streams.pull_subscribe_bind(self._queue.durable, self._queue.stream)
-                try:
+                async with pulling(self._link, self._queue.stream, self._queue.durable, self._stopping) as pull:
                     await self._work(pull)
-                finally:
-                    await self._link.client.end(pull._sub)
             except MoontideError as error:
                 log.warning("work queue interrupted", extra={"queue": self._queue.stream, "code": error.code})
                 await self._recover()
 
     async def _recover(self) -> None:
-        await self._pause()
-        with suppress(MoontideError):
-            await streams.declare_queue(self._link, self._queue)
+        """Stream and reader are there again, whoever took them away."""
+        await pause(self._stopping, RETRY_SECONDS)
+        while not self._stopping.is_set() and not self._link.connected.is_set():
+            await pause(self._stopping, RETRY_SECONDS)
+        if not self._stopping.is_set():
+            with suppress(MoontideError):
+                await streams.declare_queue(self._link, self._queue)
 
-    async def _pause(self) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(RETRY_SECONDS):
-                await self._stopping.wait()
-
-    async def _work(self, pull: JetStreamContext.PullSubscription) -> None:
+    async def _work(self, pull: Pull) -> None:
         while not self._stopping.is_set():
-            message = await self._pull(pull)
-            if message is not None:
-                await self._settle(message)
-
-    async def _pull(self, pull: JetStreamContext.PullSubscription) -> Msg | None:
-        """The next job, or None when none came or the reader stops. Raises MoontideError when it cannot be asked."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        fetching = asyncio.create_task(pull.fetch(1, timeout=PULL_SECONDS))
-        stopping = asyncio.create_task(self._stopping.wait())
-        try:
-            await asyncio.wait({fetching, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopping.cancel()
-            fetching.cancel()
-            await asyncio.wait({fetching})
-        message = _fetched(fetching)
-        if message is not None and self._stopping.is_set():
-            await self._again(message, 0.0)
-            return None
-        if message is None and loop.time() - started < RETRY_SECONDS:
-            await self._pause()  # refused at once (reader deleted, server stopping): do not spin
-        return message
+            for message in await pull.next(1):
+                if self._stopping.is_set():
+                    await self._again(message, 0.0)
+                else:
+                    await self._settle(message)
 
     async def _settle(self, message: Msg) -> None:
         job = Job(subject=message.subject, data=message.data, attempt_number=message.metadata.num_delivered)
@@ -174,7 +148,7 @@ class _Reader:
             renewing.cancel()
 
     async def _renew(self, message: Msg) -> None:
-        while True:
+        while not message.is_acked:
             await asyncio.sleep(self._queue.ack_wait_seconds / RENEWALS_PER_WAIT)
             with suppress(NatsError, OSError):
                 await message.in_progress()
@@ -190,17 +164,3 @@ class _Reader:
     async def _again(self, message: Msg, delay_seconds: float) -> None:
         with suppress(NatsError, OSError):
             await message.nak(delay_seconds)
-
-
-def _fetched(fetching: "asyncio.Task[list[Msg]]") -> Msg | None:
-    """What a finished or cancelled fetch brought."""
-    if fetching.cancelled():
-        return None
-    error = fetching.exception()
-    if error is None:
-        return fetching.result()[0]
-    if isinstance(error, (NatsTimeout, TimeoutError)):
-        return None
-    if isinstance(error, (NatsError, OSError)):
-        raise translate(error) from error
-    raise error

@@ -63,7 +63,6 @@ class Attempts:
         self._fruitless = 0
         self._failures = 0
         self.number = 0
-        self.ever_admitted = False
 
     def opened(self) -> int:
         """Number of the attempt that begins, from 1."""
@@ -71,7 +70,6 @@ class Attempts:
         return self.number
 
     def admitted(self, now: float) -> None:
-        self.ever_admitted = True
         self._fruitless += 1
         self._idle_seconds += self._idle(now)
         self._idle_since = None

@@ -64,15 +64,15 @@ async def follow(
 
 def _wait_or_raise(error: MoontideError, clock: Clock, target: CallTarget, attempts: Attempts) -> float:
     """Seconds until the next attempt, or the error that ends the call."""
-    if isinstance(error, _Late) or not error.retryable:
+    if not error.retryable:
         raise error
-    if error.code == "bus.no_responder" and not attempts.ever_admitted and not target.policy.wait_for_first_responder:
+    if error.code == "bus.no_responder" and attempts.number == 1 and not target.policy.wait_for_first_responder:
         raise error
     if attempts.is_exhausted(clock.monotonic_seconds()):
         raise error
     wait = attempts.wait_seconds(error.retry_after_seconds)
     if wait >= _left_seconds(clock, target):
-        raise _Late() from error
+        raise _late() from error
     return wait
 
 
@@ -80,11 +80,8 @@ def _left_seconds(clock: Clock, target: CallTarget) -> float:
     return target.context.deadline_unix_seconds - clock.unix_seconds()
 
 
-class _Late(DeadlineExceeded):
-    """Our own deadline, as opposed to one that a callee reports."""
-
-    def __init__(self) -> None:
-        super().__init__("call.deadline", "the deadline passed before the answer was complete")
+def _late() -> DeadlineExceeded:
+    return DeadlineExceeded("call.deadline", "the deadline passed before the answer was complete")
 
 
 class _Attempt:
@@ -99,6 +96,7 @@ class _Attempt:
         self._id = uuid.uuid4().hex
         self._watch = Watch(target.policy.silence_seconds, clock.monotonic_seconds())
         self._over = False
+        self._closed = False
 
     @property
     def last_life(self) -> float:
@@ -106,7 +104,7 @@ class _Attempt:
 
     async def items(self, body: msgspec.Struct, item_type: Any) -> AsyncGenerator[Any, None]:
         if self._left() <= 0:
-            raise _Late
+            raise _late()
         output = await self._bus.subscribe(names.attempt_output(self._id), max_pending=MAX_PENDING_ITEMS)
         try:
             await self._open(body)
@@ -120,7 +118,7 @@ class _Attempt:
         """Raises what the callee refused with, or Unavailable when nobody answered."""
         wait = min(self._policy.admission_seconds, self._left())
         if wait <= 0:
-            raise _Late
+            raise _late()
         opened = CallOpened(
             attempt_id=self._id,
             attempt_number=self._attempts.opened(),
@@ -160,12 +158,12 @@ class _Attempt:
         silence = self._watch.left_seconds(self._clock.monotonic_seconds())
         left = self._left()
         if left <= 0:
-            raise _Late
+            raise _late()
         data = await output.next(min(silence, left))
         if data is not None:
             return data
         if left <= silence:
-            raise _Late
+            raise _late()
         raise Unavailable("call.silent", "the service fell silent")
 
     @asynccontextmanager
@@ -178,13 +176,14 @@ class _Attempt:
 
     async def _beat(self) -> None:
         beat = encode(CallBeat())
-        while True:
+        while not self._closed:
             with suppress(MoontideError):
                 await self._bus.publish(names.attempt_control(self._id), beat)
             await self._clock.sleep(self._policy.beat_seconds)
 
     async def _close(self, output: Subscription) -> None:
         """Tell the callee unless it is done; missing beats tell it for certain."""
+        self._closed = True
         with suppress(MoontideError):
             if not self._over:
                 await self._bus.publish(names.attempt_control(self._id), encode(CallCancelled()))

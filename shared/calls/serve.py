@@ -60,13 +60,15 @@ async def serve(
     ``drain_seconds``, and the rest end with a retryable failure, so that their callers go on elsewhere.
     """
     server = _Server(bus, clock, handler, body_type, check, max_calls, policy or CallPolicy())
-    async with bus.offer(name, {subject: server.admit}, version=version, metadata=metadata or {}) as instance:
-        server.instance = instance
-        try:
-            yield instance
-        finally:
-            server.draining = True
-    await server.drain(drain_seconds)
+    try:
+        async with bus.offer(name, {subject: server.admit}, version=version, metadata=metadata or {}) as instance:
+            server.instance = instance
+            try:
+                yield instance
+            finally:
+                server.draining = True
+    finally:
+        await server.drain(drain_seconds)
 
 
 class _Server:
@@ -209,7 +211,7 @@ class _Call:
             log.warning("end of a call lost", extra={"code": error.code})
 
     async def _beat(self) -> None:
-        while True:
+        while not self._stopped.is_set():
             with suppress(MoontideError):
                 await self._bus.publish(self._output, encode(CallBeat(next_sequence=self._next_sequence)))
             await self._clock.sleep(self._policy.beat_seconds)

@@ -22,13 +22,14 @@ from shared.model.config import ModelConfig
 from shared.model.shards import INDEX
 
 SMALL = 0.02
+READABLE = 0o644
 
 
 def initialise(
     out: Path, document: dict[str, Any], seed: int, *, vocabulary: bytes = b"", tokenizer_config: dict[str, Any] | None
 ) -> None:
     """Write the checkpoint ``out`` whole or not at all. Raises BadInput when ``out`` exists or cannot be written."""
-    if out.exists():
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise BadInput("checkpoint.exists", f"{out} exists already", param=str(out))
     config = configuration.parse(msgspec.json.encode(document))
     try:
@@ -57,6 +58,7 @@ def write_weights(directory: Path, config: ModelConfig, seed: int) -> None:
             tensors |= stored_weight(entry, random_weight(entry, seed), config, entry.linear and packed(entry.module))
         file = layout.shard_name(shard, count)
         save_file(tensors, directory / file, metadata={"format": "pt"})
+        (directory / file).chmod(READABLE)  # safetensors writes for the owner alone
         where |= dict.fromkeys(tensors, file)
         total += sum(tensor.nbytes for tensor in tensors.values())
     _write_json(directory / INDEX, {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))})

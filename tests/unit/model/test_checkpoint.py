@@ -85,6 +85,7 @@ def test_same_seed_same_bytes_other_seed_other_digest(tmp_path: Path, tiny: Chec
 
 
 def test_a_directory_in_the_way_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
     with pytest.raises(BadInput, match="exists"):
         initialise(tmp_path, presets.document("tiny", 512), 1, tokenizer_config=None)
 
