@@ -10,7 +10,7 @@ from schemas.media import MediaChunk, MediaKind, MediaManifest
 from shared.language import specials
 from shared.language.prompt import Prompt, PromptEncoder
 from shared.language.segments import Marker, MediaSlot, Segment, Text, joined
-from shared.language.vocabulary import Vocabulary
+from shared.language.vocabulary import TokenIds, Vocabulary, tiny_vocabulary
 
 
 def manifest(kind: MediaKind, *chunks: tuple[str, int]) -> MediaManifest:
@@ -83,14 +83,12 @@ class _Counting(Vocabulary):
 
     encoded = 0
 
-    def encode(self, text: str):  # type: ignore[no-untyped-def]
+    def encode(self, text: str) -> TokenIds:
         self.encoded += 1
         return super().encode(text)
 
 
 def test_a_known_text_is_not_encoded_again() -> None:
-    from shared.language.vocabulary import tiny_vocabulary
-
     vocabulary = _Counting(tiny_vocabulary())
     encoder = PromptEncoder(vocabulary, max_cached_chars=10)
     for value in ("hello", "world", "hello"):

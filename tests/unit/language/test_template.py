@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from schemas.blobs import BlobRef
 from schemas.chat import MediaPart, Message, Part, TextPart, ToolCall
 from shared.language import specials
+from shared.language.prompt import PromptEncoder
 from shared.language.segments import Marker, Segment, Text
 from shared.language.template import render
 from shared.language.tool_declarations import declare
@@ -214,8 +215,6 @@ def test_a_marker_in_a_message_stays_text() -> None:
 
 
 def test_golden_ids(released: Vocabulary) -> None:
-    from shared.language.prompt import PromptEncoder
-
     encoder = PromptEncoder(released)
     user = Message(role="user", content=text("hi, who are you?"))
     expected = "163587 2482 163601 9663 11 1364 554 398 30 163586 163588 69702 163601 163606"
