@@ -15,6 +15,7 @@ from schemas.events import CloudEvent
 from schemas.failure import Failure
 from schemas.generation import GenerateRequest, GenerationFinished, TokensGenerated
 from schemas.media import MediaFailed, MediaJob, MediaPrepared, MediaProgress
+from schemas.parked import ParkedJob
 from schemas.telemetry import ProcessBeat, SpanEnded, SpanStarted, Trace, TraceQuery
 
 
@@ -78,7 +79,7 @@ def channels() -> tuple[Channel, ...]:
         Channel(
             "parked",
             names.parked("stream", "durable", "job_id"),
-            (Message(MediaJob),),
+            (Message(ParkedJob),),
             parameters=("stream", "durable", "job_id"),
         ),
         _events("event_accepted", names.event_accepted("request_id")),

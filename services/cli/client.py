@@ -18,8 +18,8 @@ from shared.errors import BadInput, MoontideError, Unavailable, from_failure
 
 EVENT_MAX_BYTES = 16 * 1024 * 1024
 ERROR_MAX_BYTES = 64 * 1024
-QUIET_SECONDS = 600.0
-"""How long a connection may stay silent."""
+QUIET_SECONDS = 60.0
+"""How long a connection may stay silent; a gateway that waits says so every ten seconds."""
 
 T = TypeVar("T")
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import torch
-from shared.calls.serve import serve
 
 import kernels
 from schemas import names
@@ -20,6 +19,7 @@ from services.inference.engine import Engine
 from services.inference.handlers import GenerateHandler
 from services.inference.numerics import NumericsClass, numerics_class
 from services.inference.shard import Shard
+from shared.calls.serve import serve
 from shared.clock import Clock
 from shared.model.checkpoint import Checkpoint, load
 

@@ -6,9 +6,9 @@ from importlib import resources
 from pathlib import Path
 
 import msgspec
-from shared.language.specials import tokenizer_config
 
 from shared.errors import MoontideError
+from shared.language.specials import tokenizer_config
 from shared.model import config as configuration
 from shared.model import presets
 from shared.model.figures import Figures, figures

@@ -36,13 +36,17 @@ class Survey:
     announced: tuple[Fraction | None, ...]
     span_seconds: Fraction
     """From the first packet's time to the last one's, 0 where there are no times."""
+    tick_seconds: Fraction
+    """Unit of the times."""
     width: int
     height: int
 
     def rate(self, frames: int) -> Fraction:
-        """Frames per second of ``frames`` frames over the span; 1 for a single frame without a rate."""
-        measured = (frames - 1) / self.span_seconds if frames > 1 and self.span_seconds > 0 else None
-        return frame_rate(self.announced, measured) or Fraction(1)
+        """Frames per second of ``frames`` frames over the span; 1 where nothing tells."""
+        if frames < 2 or self.span_seconds <= 0:
+            return frame_rate(self.announced, None) or Fraction(1)
+        blur = self.tick_seconds / self.span_seconds  # both ends are rounded by up to half a tick
+        return frame_rate(self.announced, (frames - 1) / self.span_seconds, blur) or Fraction(1)
 
 
 class VideoFile:
@@ -72,11 +76,13 @@ class VideoFile:
                     last = time if last is None else max(last, time)
         if count == 0:
             raise BadInput("media.undecodable", "has no video frame")
-        span = Fraction(0) if first is None or last is None else (last - first) * Fraction(self._stream.time_base)
+        tick = Fraction(self._stream.time_base or 0)
+        span = Fraction(0) if first is None or last is None else (last - first) * tick
         return Survey(
             packets=count,
             announced=(self._stream.average_rate, self._stream.guessed_rate),
             span_seconds=span,
+            tick_seconds=tick,
             width=self._stream.codec_context.width,
             height=self._stream.codec_context.height,
         )
@@ -123,7 +129,7 @@ def open_video(path: Path, limits: DecodeLimits) -> Iterator[VideoFile]:
 def upright(frame: av.VideoFrame) -> Pixels:
     """RGB pixels [H, W, 3] as displayed. Pixel aspect is ignored, as released."""
     with _decoding():
-        pixels = frame.to_ndarray(format="rgb24")
+        pixels = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
     return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))
 
 

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import signal
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -204,7 +204,6 @@ class WorkerPool:
                 *self._command,
                 stdin=PIPE,
                 stdout=PIPE,
-                stderr=DEVNULL,
                 cwd=self._folder,
                 env=worker_environment(environment()),
                 start_new_session=True,  # Ctrl-C is for the service, which drains

@@ -131,7 +131,7 @@ class VideoTake:
     def _see(self, index: int, frame: av.VideoFrame) -> None:
         if self._cuts.wants(index):
             small = self._shrink.reformat(frame, SMALL_WIDTH, SMALL_HEIGHT, "rgb24", interpolation="AREA")
-            self._cuts.see(small.to_ndarray(), index / self._plan.frames_per_second)
+            self._cuts.see(np.asarray(small.to_ndarray(), np.uint8), index / self._plan.frames_per_second)
         if self._taken < len(self._plan.indices) and index == self._plan.indices[self._taken]:
             self._take(Image.fromarray(upright(frame)))
 

@@ -15,6 +15,8 @@ import traceback
 from collections.abc import Callable
 from typing import BinaryIO
 
+import av
+import av.logging
 import cv2
 import msgspec
 
@@ -45,6 +47,7 @@ def main(prepare: Prepare | None = None) -> None:
     die_with_parent()
     limit_memory(int(sys.argv[1]))
     cv2.setNumThreads(1)
+    av.logging.set_level(av.logging.PANIC)
     answers = _own_output()
     try:
         serve(sys.stdin.buffer, answers, prepare or prepare_media)

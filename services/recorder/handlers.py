@@ -12,12 +12,14 @@ from schemas import codec
 from schemas.telemetry import SpanMessage, Trace, TraceQuery
 from services.recorder.config import RecorderConfig
 from services.recorder.store import SpanStore
-from services.recorder.trace_tree import build_trace, within
+from services.recorder.trace_tree import build_trace, sign_of_life, within
 from shared.clock import Clock
 from shared.errors import BadInput, MoontideError, NotFound
 
 MAX_REPLY_BYTES = 768 * 1024
 """Below the broker's limit of one message (1 MiB)."""
+
+MAX_UNIX_NANOSECONDS = 2**63 - 1
 
 log = logging.getLogger("recorder")
 
@@ -59,10 +61,17 @@ def decode_all(batch: list[bytes]) -> list[SpanMessage]:
     messages: list[SpanMessage] = []
     for data in batch:
         try:
-            messages.append(codec.decode(data, SpanMessage))  # type: ignore[arg-type]
-        except msgspec.DecodeError as error:
+            messages.append(_decode(data))
+        except (msgspec.DecodeError, BadInput) as error:
             log.warning("not a span message", extra={"reason": str(error), "size_bytes": len(data)})
     return messages
+
+
+def _decode(data: bytes) -> SpanMessage:
+    message: SpanMessage = codec.decode(data, SpanMessage)  # type: ignore[arg-type]
+    if not 0 <= sign_of_life(message).unix_nanoseconds <= MAX_UNIX_NANOSECONDS:
+        raise BadInput("span.time", "a time that no clock shows")  # SQLite could not keep it
+    return message
 
 
 def unix_nanoseconds(clock: Clock) -> int:

@@ -42,7 +42,7 @@ def signs_of_life(messages: Iterable[SpanMessage]) -> dict[str, SignOfLife]:
     """The newest sign of each instance in a batch."""
     newest: dict[str, SignOfLife] = {}
     for message in messages:
-        sign = _sign(message)
+        sign = sign_of_life(message)
         known = newest.get(message.instance)
         if known is None or sign.unix_nanoseconds >= known.unix_nanoseconds:
             if sign.ending is None and known is not None:
@@ -51,7 +51,7 @@ def signs_of_life(messages: Iterable[SpanMessage]) -> dict[str, SignOfLife]:
     return newest
 
 
-def _sign(message: SpanMessage) -> SignOfLife:
+def sign_of_life(message: SpanMessage) -> SignOfLife:
     match message:
         case ProcessBeat():
             return SignOfLife(

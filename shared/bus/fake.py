@@ -7,16 +7,17 @@ In: a seed and how often core messages are duplicated, delayed or dropped, and s
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from schemas import names
 from shared.bus.fake_streams import JobReader, Stream, follow, matches
 from shared.bus.interface import JobHandler, ParkedHandler, RequestHandler, ServiceInfo, Subscription, WorkQueue
 from shared.bus.mailbox import Mailbox
-from shared.errors import Unavailable
+from shared.errors import Busy, Unavailable
 
 MAX_DELAY_SECONDS = 0.05
+DRAIN_SECONDS = 2.0
 
 
 @dataclass(eq=False)
@@ -57,7 +58,15 @@ class FakeBroker:
     def publish(self, subject: str, data: bytes) -> None:
         for stream in self.streams.values():
             if stream.binds(subject):
-                stream.add(subject, data, "")
+                with suppress(Busy):  # nobody waits for an acknowledgement
+                    stream.add(subject, data, "")
+        self._tell(subject, data)
+
+    def store(self, subject: str, data: bytes, message_id: str) -> None:
+        self.stream_of(subject).add(subject, data, message_id)
+        self._tell(subject, data)
+
+    def _tell(self, subject: str, data: bytes) -> None:
         for listener in self._receivers(subject):
             for _ in range(self.copies()):
                 self._deliver(listener.mailbox, data)
@@ -206,9 +215,11 @@ class FakeBus:
         finally:
             self._broker.services.remove(info)
             for endpoint in mine:
-                async with endpoint.turn:
-                    if endpoint in self._broker.endpoints:
-                        self._broker.endpoints.remove(endpoint)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(DRAIN_SECONDS), endpoint.turn:
+                        pass  # what has arrived is answered
+                if endpoint in self._broker.endpoints:
+                    self._broker.endpoints.remove(endpoint)
 
     async def discover(self, name: str, timeout_seconds: float = 0.3) -> list[ServiceInfo]:
         return [info for info in self._broker.services if info.name == name]
@@ -220,7 +231,7 @@ class FakeBus:
 
     async def enqueue(self, subject: str, data: bytes, *, message_id: str) -> None:
         self._send_outbox()
-        self._broker.stream_of(subject).add(subject, data, message_id)
+        self._broker.store(subject, data, message_id)
 
     def consume(
         self, queue: WorkQueue, handler: JobHandler, *, in_flight: int, on_parked: ParkedHandler | None = None
@@ -233,7 +244,9 @@ class FakeBus:
     ) -> AsyncIterator[None]:
         await self.declare(queue)
         stopping = asyncio.Event()
-        reader = JobReader(self._broker.streams, self._broker.is_redelivered, queue, handler, on_parked)
+        reader = JobReader(
+            self._broker.streams, self._broker.publish, self._broker.is_redelivered, queue, handler, on_parked
+        )
         running = [asyncio.create_task(reader.run(stopping)) for _ in range(in_flight)]
         try:
             yield
@@ -255,7 +268,7 @@ class FakeBus:
         last = stream.last(subject)
         if expected_last_sequence is not None and (last.sequence if last else 0) != expected_last_sequence:
             return last is not None and last.message_id == message_id
-        stream.add(subject, data, message_id)
+        self._broker.store(subject, data, message_id)
         return True
 
     @asynccontextmanager

@@ -101,12 +101,14 @@ class JobReader:
     def __init__(
         self,
         streams: dict[str, Stream],
+        publish: Callable[[str, bytes], None],
         redeliver: Callable[[], bool],
         queue: WorkQueue,
         handler: JobHandler,
         on_parked: ParkedHandler | None,
     ) -> None:
         self._streams = streams
+        self._publish = publish
         self._redeliver = redeliver
         self._queue = queue
         self._handler = handler
@@ -162,4 +164,4 @@ class JobReader:
             reason=reason,
         )
         subject = names.parked(self._queue.stream, self._queue.durable, job.subject.rsplit(".", 1)[-1])
-        self._streams[names.STREAM_PARKED].add(subject, encode(parked), "")
+        self._publish(subject, encode(parked))

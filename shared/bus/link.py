@@ -25,6 +25,8 @@ log = logging.getLogger("bus")
 CLOSE_SECONDS = 2.0
 DRAIN_SECONDS = 2.0
 STREAM_SECONDS = 5.0
+BURST_MESSAGES = 4096
+"""More than one read of the socket holds: what nats-py buffers on the way to a mailbox, which is what overflows."""
 
 
 class Link:
@@ -113,7 +115,7 @@ class Link:
             await self.client.end(subscription)
 
         mailbox = Mailbox(max_pending, on_close)
-        subscription = await self.listen(subject, on_message, queue=queue, max_pending=max_pending)
+        subscription = await self.listen(subject, on_message, queue=queue, max_pending=max_pending + BURST_MESSAGES)
         self._mailboxes[subscription._id] = mailbox
         try:
             await self.barrier(FLUSH_SECONDS)

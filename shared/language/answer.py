@@ -1,4 +1,4 @@
-"""Token ids of an answer to reasoning, content and tool calls, incrementally (reference page section 5, output parsing).
+"""Token ids of an answer to reasoning, content and tool calls, incrementally (reference page section 5).
 
 What has been returned after N ids depends on those N ids only, not on how they were handed over, so the state is
 rebuilt by replaying them. Borders are special ids, never text: no marker reaches a client, and text that spells a

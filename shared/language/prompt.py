@@ -43,9 +43,7 @@ class PromptEncoder:
     def __init__(self, vocabulary: Vocabulary, *, max_cached_chars: int = MAX_CACHED_CHARS) -> None:
         self._vocabulary = vocabulary
         self._texts = _TextCache(vocabulary, max_cached_chars)
-        self._markers = {
-            name: np.array([number], np.uint32) for name, number in vocabulary.special_ids.items()
-        }
+        self._markers = {name: np.array([number], np.uint32) for name, number in vocabulary.special_ids.items()}
 
     def encode(self, turns: Iterable[Sequence[Segment]], manifests: Sequence[MediaManifest] = ()) -> Prompt:
         """``manifests[i]`` belongs to the media slot of index i."""

@@ -6,6 +6,7 @@ Input: text. Output: a tiktoken file whose ranks 0 to 255 are the single bytes.
 
 import base64
 from collections import Counter, defaultdict
+from itertools import pairwise
 from pathlib import Path
 
 import regex
@@ -58,7 +59,7 @@ class _Merges:
 
     def _count(self, place: int, sign: int) -> None:
         parts = self._parts[place]
-        for pair in zip(parts, parts[1:], strict=False):
+        for pair in pairwise(parts):
             self._counts[pair] += sign * self._weights[place]
             if self._counts[pair] <= 0:
                 del self._counts[pair]

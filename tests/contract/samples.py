@@ -3,6 +3,7 @@
 Input: a struct type. Output: samples: every field with its first choice, with its last choice, only the required ones.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -18,8 +19,11 @@ JSON_ONLY: tuple[type[msgspec.Struct], ...] = (CloudEvent, RequestData)
 
 def encoded(kind: type[msgspec.Struct]) -> list[bytes]:
     """The samples of a message as they travel today, each once."""
-    encode = msgspec.json.encode if kind in JSON_ONLY else msgspec.msgpack.encode
-    return list(dict.fromkeys(encode(sample(kind, fill)) for fill in FILLS))
+    return list(dict.fromkeys(encoder(kind)(sample(kind, fill)) for fill in FILLS))
+
+
+def encoder(kind: type[msgspec.Struct]) -> Callable[[Any], bytes]:
+    return msgspec.json.encode if kind in JSON_ONLY else msgspec.msgpack.encode
 
 
 def all_messages() -> dict[str, type[msgspec.Struct]]:

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import msgspec
 import pytest
 
-from .samples import all_messages, decoded, encoded, plain
+from .samples import all_messages, decoded, encoded, encoder, plain
 from .store_wire import FOLDER, missing, stored
 
 MESSAGES = all_messages()
@@ -29,20 +28,16 @@ def test_every_kept_message_still_exists(name: str) -> None:
 @pytest.mark.parametrize("name", KEPT)
 def test_old_bytes_are_read_and_nothing_old_is_lost_on_the_way_back(name: str) -> None:
     kind = MESSAGES[name]
-    encode = msgspec.json.encode if plain_is_json(name) else msgspec.msgpack.encode
+    encode = encoder(kind)
     for data in stored(name):
         message = decoded(kind, data)
         assert contains(plain(kind, encode(message)), plain(kind, data))
 
 
-def plain_is_json(name: str) -> bool:
-    return stored(name)[0].startswith(b"{")
-
-
 @pytest.mark.parametrize("name", sorted(MESSAGES))
 def test_unknown_fields_of_newer_senders_are_ignored(name: str) -> None:
     kind = MESSAGES[name]
-    encode = msgspec.json.encode if plain_is_json(name) else msgspec.msgpack.encode
+    encode = encoder(kind)
     for data in encoded(kind):
         newer = encode({**plain(kind, data), "field_of_tomorrow": [1, {"a": None}]})
         assert decoded(kind, newer) == decoded(kind, data)

@@ -84,7 +84,7 @@ def test_text_after_the_section_is_content() -> None:
 
 
 def test_a_missing_section_end_and_a_truncated_call_keep_what_there_is() -> None:
-    script = "</think><|tool_calls_section_begin|><|tool_call_begin|>functions.find:0<|tool_call_argument_begin|>{\"a"
+    script = '</think><|tool_calls_section_begin|><|tool_call_begin|>functions.find:0<|tool_call_argument_begin|>{"a'
     assert parsed(ids_of(script)) == ("", "", [ToolCall(id="functions.find:0", name="find", arguments='{"a')])
 
 

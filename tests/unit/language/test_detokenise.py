@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 
 from shared.language.detokenise import Detokeniser
 
-_INTERESTING = st.sampled_from([b"\xe2", b"\x82", b"\xac", b"\xf0\x9f", b"\x8c\x8a", b"\xc0", b"\xed\xa0", b"a", b"\xff"])
+_INTERESTING = st.sampled_from(
+    [b"\xe2", b"\x82", b"\xac", b"\xf0\x9f", b"\x8c\x8a", b"\xc0", b"\xed\xa0", b"a", b"\xff"]
+)
 
 
 @given(st.lists(st.one_of(st.binary(max_size=5), _INTERESTING, st.text(max_size=3).map(str.encode)), max_size=30))

@@ -1,5 +1,7 @@
 """Prompts: placeholders expanded, spans where the embeddings go, encodings kept within their bound."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,7 +69,7 @@ def test_text_before_a_video_and_its_timestamp_are_one_text(tiny: Vocabulary) ->
 def test_joined_texts_are_never_neighbours_or_empty(segments: list[Segment]) -> None:
     result = joined(segments)
     kinds = [isinstance(segment, Text) for segment in result]
-    assert not any(a and b for a, b in zip(kinds, kinds[1:], strict=False))
+    assert not any(a and b for a, b in pairwise(kinds))
     assert all(segment.text for segment in result if isinstance(segment, Text))
     assert _spell(result) == _spell(segments)
 

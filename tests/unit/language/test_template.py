@@ -85,9 +85,7 @@ def media(kind: Any) -> MediaPart:
 
 
 def as_oracle(message: Message) -> dict[str, Any]:
-    parts = [
-        {"kind": "text", "text": p.text} if isinstance(p, TextPart) else {"kind": p.kind} for p in message.content
-    ]
+    parts = [{"kind": "text", "text": p.text} if isinstance(p, TextPart) else {"kind": p.kind} for p in message.content]
     return {
         "role": message.role,
         "name": message.name,
@@ -104,14 +102,10 @@ _PARTS = st.lists(
     max_size=3,
 ).map(tuple)
 _CALLS = st.lists(
-    st.builds(
-        ToolCall, id=st.integers(0, 99).map(lambda n: f"functions.f:{n}"), name=st.just("f"), arguments=_WORDS
-    ),
+    st.builds(ToolCall, id=st.integers(0, 99).map(lambda n: f"functions.f:{n}"), name=st.just("f"), arguments=_WORDS),
     max_size=2,
 ).map(tuple)
-_PLAIN = st.builds(
-    Message, role=st.sampled_from(["system", "user"]), content=_PARTS, name=st.one_of(st.none(), _WORDS)
-)
+_PLAIN = st.builds(Message, role=st.sampled_from(["system", "user"]), content=_PARTS, name=st.one_of(st.none(), _WORDS))
 _ASSISTANT = st.builds(
     Message,
     role=st.just("assistant"),
@@ -125,7 +119,10 @@ _TOOLS: list[dict[str, Any]] = [{"type": "function", "function": {"name": "f", "
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.lists(st.one_of(_PLAIN, _ASSISTANT, _TOOL), max_size=6), st.booleans(), st.booleans(), st.sampled_from([[], _TOOLS])
+    st.lists(st.one_of(_PLAIN, _ASSISTANT, _TOOL), max_size=6),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([[], _TOOLS]),
 )
 def test_the_oracle_renders_the_same(messages: list[Message], thinking: bool, preserve: bool, tools: list[Any]) -> None:
     expected = ORACLE.render(
@@ -137,7 +134,9 @@ def test_the_oracle_renders_the_same(messages: list[Message], thinking: bool, pr
     assert written(render(messages, tools, thinking=thinking, preserve_thinking=preserve)) == expected
 
 
-WEATHER = [{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {}}}}]
+WEATHER = [
+    {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {}}}}
+]
 CONVERSATION = [
     Message(role="system", content=text("S")),
     Message(role="user", content=text("U1")),

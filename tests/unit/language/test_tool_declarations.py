@@ -50,7 +50,8 @@ def test_the_reference_example() -> None:
     )
     assert declare([weather]) == body(
         "// Get weather information.\n// Call when needed.\ntype get_weather = (_: {\n  // City name\n  city: string,\n"
-        "  // maximum: 7, minimum: 1\n  days?: number,\n  opts?: {\n    a?: Array<string>,\n    [k: string]: never\n  },\n"
+        "  // maximum: 7, minimum: 1\n  days?: number,\n  opts?: {\n    a?: Array<string>,\n"
+        "    [k: string]: never\n  },\n"
         '  // Default: "c"\n  unit?: "c" | "f"\n}) => any;'
     )
 
@@ -96,17 +97,26 @@ def test_definitions_and_references_to_the_root() -> None:
     schema = {
         "type": "object",
         "properties": {"node": {"$ref": "#/$defs/Node"}, "self": {"$ref": "#"}},
-        "$defs": {"Node": {"type": "object", "description": "A node", "properties": {"next": {"$ref": "#/$defs/Node"}}}},
+        "$defs": {
+            "Node": {"type": "object", "description": "A node", "properties": {"next": {"$ref": "#/$defs/Node"}}}
+        },
     }
     fields = "{\n  node?: Node,\n  self?: parameters\n}"
     assert declare([tool(schema)]) == body(
-        f"interface parameters {fields}\n// A node\ninterface Node {{\n  next?: Node\n}}\ntype f = (_: parameters) => any;"
+        f"interface parameters {fields}\n// A node\ninterface Node {{\n  next?: Node\n}}\n"
+        "type f = (_: parameters) => any;"
     )
 
 
 @pytest.mark.parametrize(
     "schema",
-    [{"oneOf": [{"type": "string"}]}, {"const": 1}, {"type": "date"}, {"$ref": "#/elsewhere"}, {"type": "array", "items": 5}],
+    [
+        {"oneOf": [{"type": "string"}]},
+        {"const": 1},
+        {"type": "date"},
+        {"$ref": "#/elsewhere"},
+        {"type": "array", "items": 5},
+    ],
 )
 def test_what_typescript_cannot_say_turns_the_list_into_json(schema: dict[str, Any]) -> None:
     tools = [tool({"type": "object", "properties": {"x": schema}}), tool({}, "ü")]
