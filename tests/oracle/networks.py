@@ -7,7 +7,11 @@ import torch
 from torch import Tensor, nn
 from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 from transformers.models.kimi_k25.configuration_kimi_k25 import Kimi_K25Config, Kimi_K25VisionConfig
-from transformers.models.kimi_k25.modeling_kimi_k25 import Kimi_K25MultimodalProjection, Kimi_K25VisionModel
+from transformers.models.kimi_k25.modeling_kimi_k25 import (
+    Kimi_K25ForConditionalGeneration,
+    Kimi_K25MultimodalProjection,
+    Kimi_K25VisionModel,
+)
 
 from shared.model.config import ModelConfig, TextConfig
 from shared.model.network import Network
@@ -77,6 +81,18 @@ def vision_oracle(network: Network) -> tuple[nn.Module, nn.Module]:
         {name.replace("proj.0", "in_proj").replace("proj.2", "out_proj"): value for name, value in state.items()}
     )
     return tower, projector
+
+
+def whole_oracle(network: Network) -> nn.Module:
+    """``Kimi_K25ForConditionalGeneration`` with the same float32 weights, put together from the parts above."""
+    config = vision_config(network.config)
+    config.image_token_id = network.config.media_placeholder_token_id
+    config._attn_implementation = "eager"
+    model = Kimi_K25ForConditionalGeneration(config).eval()
+    text, (tower, projector) = text_oracle(network), vision_oracle(network)
+    model.model.language_model, model.lm_head = text.model, text.lm_head
+    model.model.vision_tower, model.model.mm_projector = tower, projector
+    return model
 
 
 def vision_config(config: ModelConfig) -> Kimi_K25Config:
