@@ -95,6 +95,13 @@ class ScriptedAnswer:
         return [codec.decode(data, Message) for data in request.messages if isinstance(data, bytes)]
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Returns once ``condition`` holds; fails after ten seconds."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what is waited for happens on the other side of a socket
+            await asyncio.sleep(0.005)
+
+
 @dataclass
 class Stand:
     """The gateway under test and what is around it."""
@@ -113,11 +120,16 @@ class Stand:
 
     async def terminal(self) -> CloudEvent:
         """The one terminal record of the one request, once it is there."""
-        async with asyncio.timeout(10):
-            while not (found := [event for event in self.events() if event.type != ACCEPTED]):
-                await asyncio.sleep(0.005)
-        assert len(found) == 1
-        return found[0]
+        await until(lambda: self._terminals() != [])
+        (record,) = self._terminals()
+        return record
+
+    def _terminals(self) -> list[CloudEvent]:
+        return [event for event in self.events() if event.type != ACCEPTED]
+
+    async def called(self) -> None:
+        """Returns once a chat has been dispatched."""
+        await until(lambda: self.answer.requests != [])
 
     async def chat(self, **body: Any) -> aiohttp.ClientResponse:
         """Posts a chat with defaults filled in."""
