@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from aiohttp import web
-from shared.calls.follow import follow
 
 from services.gateway.chat import Chats, Follow
 from services.gateway.chat_request import ChatRequests
@@ -27,6 +26,7 @@ from services.gateway.models import ModelDirectory
 from services.gateway.request_events import RequestEvents
 from shared.blobs.lifetimes import Lifetimes
 from shared.blobs.store import BlobStore
+from shared.calls.follow import follow
 from shared.clock import Clock
 from shared.errors import MoontideError, Unavailable
 from shared.service import Process, Service

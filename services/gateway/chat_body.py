@@ -224,4 +224,6 @@ def _check_message(message: MessageBody, path: str) -> None:
     if message.role == "tool" and not message.tool_call_id:
         raise BadInput("missing_field", f"{path}.tool_call_id is required", param=f"{path}.tool_call_id")
     if message.tool_calls and message.role != "assistant":
-        raise BadInput("invalid_value", "only the assistant calls tools", param=f"{path}.tool_calls")
+        raise BadInput(
+            "invalid_value", f"{path}.tool_calls: only the assistant calls tools", param=f"{path}.tool_calls"
+        )

@@ -33,8 +33,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A stream that is silent for this long gets a comment line."""
     models_max_age_seconds: float = 1.0
     trace_timeout_seconds: float = 5.0
-    drain_seconds: float = 15.0
-    """How long running requests may take after a signal; then they are cancelled."""
+    drain_seconds: float = 8.0
+    """How long running requests may take after a signal; then they are cancelled, and their records written."""
     events_max_bytes: int = 256 * MIB
     events_max_age_seconds: float = 7 * 24 * 3600.0
     collect_interval_seconds: float = 3600.0

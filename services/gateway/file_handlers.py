@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import msgspec
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
-from shared.telemetry.tracing import Telemetry
 
 from schemas.blobs import BlobRef
 from schemas.request import Principal
@@ -23,6 +22,7 @@ from services.gateway.identity import PRINCIPAL, REQUEST_ID
 from services.gateway.limits import Budget
 from shared.blobs.store import BlobStore
 from shared.errors import BadInput, Cancelled, MoontideError
+from shared.telemetry.tracing import Telemetry
 
 PIECE_BYTES = 256 * 1024
 FIELD_MAX_BYTES = 4096

@@ -7,6 +7,7 @@ Input: bytes in pieces and a name. Output: ``FileObject`` as OpenAI spells it. I
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Literal
+from urllib.parse import unquote
 
 import msgspec
 
@@ -129,8 +130,8 @@ def file_object(record: FileRecord) -> FileObject:
 
 
 def clean_name(filename: str | None) -> str:
-    """The last part of a client's file name, printable and bounded."""
-    last = (filename or "").replace("\\", "/").rsplit("/", 1)[-1]
+    """The last part of a client's file name, printable and bounded. Form encoders percent-encode what is not ASCII."""
+    last = unquote(filename or "").replace("\\", "/").rsplit("/", 1)[-1]
     return "".join(filter(str.isprintable, last)).strip()[-NAME_MAX_CHARACTERS:] or "upload"
 
 

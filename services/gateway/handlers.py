@@ -8,9 +8,9 @@ import logging
 import re
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
-from shared.telemetry.tracing import Span, Telemetry
 
 from schemas import codec, names
 from schemas.chat import ChatFinished, ChatRequest
@@ -41,6 +41,9 @@ from services.gateway.models import ModelDirectory
 from shared.bus.interface import Bus
 from shared.clock import Clock
 from shared.errors import BadInput, Cancelled, Internal, MoontideError, NotFound, Unavailable, from_failure
+from shared.telemetry.tracing import Span, Telemetry
+
+TRACE_REPLY: Any = Trace | Failure
 
 log = logging.getLogger(__name__)
 
@@ -212,9 +215,8 @@ class Handlers:
         if not _TRACE_ID.fullmatch(query.id):
             raise NotFound("trace.not_found", "no such trace", param="id")
         timeout = self._config.trace_timeout_seconds
-        reply = codec.decode(
-            await self._bus.request(names.SUBJECT_TRACE_GET, codec.encode(query), timeout), Trace | Failure
-        )
+        data = await self._bus.request(names.SUBJECT_TRACE_GET, codec.encode(query), timeout)
+        reply = codec.decode(data, TRACE_REPLY)
         if isinstance(reply, Failure):
             raise from_failure(reply)
         return json_response(reply)

@@ -8,10 +8,11 @@ import secrets
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from schemas.request import Principal
 from services.gateway.keys import Keys
 
-PRINCIPAL = "principal"
-REQUEST_ID = "request_id"
+PRINCIPAL = web.RequestKey("principal", Principal)
+REQUEST_ID = web.RequestKey("request_id", str)
 CHAT_PATH = "/v1/chat/completions"
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
 """Probes need no key."""
@@ -36,5 +37,6 @@ async def request_id_middleware(request: web.Request, handler: Handler) -> web.S
 
 async def add_request_id(request: web.Request, response: web.StreamResponse) -> None:
     """For ``on_response_prepare``: every response says its id, errors and streams included."""
-    if REQUEST_ID in request:
-        response.headers["x-request-id"] = request[REQUEST_ID]
+    request_id = request.get(REQUEST_ID)
+    if request_id is not None:
+        response.headers["x-request-id"] = request_id

@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 _BLOB_KEY = re.compile(r"sha256/[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}")
 _CHUNK_BYTES = 1024 * 1024
-_PART_BYTES = 8 * 1024 * 1024
+_S3_PART_BYTES = 8 * 1024 * 1024
+"""S3 takes no parts under 5 MiB, and at most 10,000 of them."""
 _UPLOAD_PARTS = 2
-"""Parts of one upload in flight: with ``_PART_BYTES`` this bounds the memory of an upload."""
+"""Parts of one upload in flight: with the size of a part this bounds the memory of an upload."""
 
 
 class BlobStore:
@@ -46,6 +47,7 @@ class BlobStore:
     def __init__(self, store: ObjectStore, root: Path | None = None) -> None:
         self._store = store
         self._root = root
+        self._part_bytes = _S3_PART_BYTES if root is None else _CHUNK_BYTES
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -164,7 +166,7 @@ class BlobStore:
 
     async def _write(self, path: str, data: bytes | IO[bytes]) -> None:
         with foreign_errors(path):
-            await obstore.put_async(self._store, path, data, chunk_size=_PART_BYTES, max_concurrency=_UPLOAD_PARTS)
+            await obstore.put_async(self._store, path, data, chunk_size=self._part_bytes, max_concurrency=_UPLOAD_PARTS)
 
     async def _read(self, path: str) -> bytes | None:
         try:
