@@ -3,6 +3,7 @@
 - Any ``-ERR`` of the server (slow consumer, expired credentials, …) closes the client for good: here it reconnects.
 - A ``flush`` that was given up leaves a cancelled future behind, and its late PONG ends the read loop.
 - Configured TLS is dropped silently, credentials included, when the server does not ask for it.
+- ``close`` while disconnected fails half way when something is still buffered, and leaves tasks behind.
 - ``flush`` sends its PING in front of what is still buffered: ``barrier`` is the promise that ``flush`` looks like.
 """
 
@@ -35,6 +36,11 @@ class Client(NatsClient):
         if "tls" in self.options and not self._server_info.get("tls_required"):
             raise errors.SecureConnWantedError
         return super()._connect_command()
+
+    async def close(self) -> None:
+        if not self.is_connected:
+            self._pending, self._pending_data_size = [], 0
+        await super().close()
 
     async def barrier(self, timeout_seconds: float) -> None:
         """Returns when the server has processed everything sent before. Raises nats' TimeoutError.

@@ -42,14 +42,16 @@ async def append(link: Link, subject: str, data: bytes, message_id: str, expecte
                 raise
         else:
             return True
-        return await _last_message_id(link, subject, expected_last_sequence) == message_id
+        last = await streams.persistently(lambda: _last_message_id(link, subject, expected_last_sequence))
+        return last == message_id
 
 
 async def _last_message_id(link: Link, subject: str, expected_last_sequence: int | None) -> str | None:
     """Who wrote last. Raises nats' TimeoutError when nobody has: then the message may still be on its way."""
-    stream = await link.streams.find_stream_name_by_subject(subject)
+    requests = link.client.jetstream(timeout=streams.STORE_SECONDS)
+    stream = await requests.find_stream_name_by_subject(subject)
     try:
-        last = await link.streams.get_last_msg(stream, subject)
+        last = await requests.get_last_msg(stream, subject)
     except NotFoundError:
         last = None
     if (last.seq if last else 0) == expected_last_sequence:

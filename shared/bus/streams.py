@@ -1,15 +1,19 @@
 """Streams and their readers: declared to be as wanted, whether new, changed or lost; and messages stored in them."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import api
-from nats.js.errors import APIError, NoStreamResponseError
+from nats.js.errors import APIError, NoStreamResponseError, ServiceUnavailableError
 
 from schemas import names
 from shared.bus.failures import STREAM_NAME_IN_USE, translated
 from shared.bus.interface import WorkQueue
 from shared.bus.link import Link
+
+T = TypeVar("T")
 
 PARKED_MAX_BYTES = 256 * 1024 * 1024
 PARKED_MAX_AGE_SECONDS = 14 * 24 * 3600.0
@@ -85,17 +89,20 @@ async def declare_reader(link: Link, stream: str, config: api.ConsumerConfig) ->
 async def store(
     link: Link, subject: str, data: bytes, message_id: str, expected_last_sequence: int | None = None
 ) -> api.PubAck:
-    """Publish into a stream until it is acknowledged: the message id makes trying again safe. Raises nats-py's errors.
-
-    "No stream" is tried again too: a broker that has just started answers so until its streams are read.
-    """
+    """Publish until it is acknowledged: the message id makes trying again safe. Raises nats-py's errors."""
     headers = {api.Header.MSG_ID.value: message_id}
     if expected_last_sequence is not None:
         headers[api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value] = str(expected_last_sequence)
     await link.send_outbox()
+    return await persistently(lambda: link.streams.publish(subject, data, timeout=STORE_SECONDS, headers=dict(headers)))
+
+
+async def persistently(action: Callable[[], Awaitable[T]]) -> T:
+    """``action`` again when nobody answered. "No stream" counts as that: a broker that has just started says so until
+    its streams are read."""
     for _ in range(STORE_TRIES - 1):
         try:
-            return await link.streams.publish(subject, data, timeout=STORE_SECONDS, headers=dict(headers))
-        except (NatsTimeout, NoStreamResponseError):
+            return await action()
+        except (NatsTimeout, NoStreamResponseError, ServiceUnavailableError):
             await asyncio.sleep(STORE_RETRY_SECONDS)
-    return await link.streams.publish(subject, data, timeout=STORE_SECONDS, headers=headers)
+    return await action()
