@@ -41,14 +41,18 @@ def picture(folder: Path, name: str, command: str = "", cpu_seconds: int = 60) -
 
 async def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
-        while not holds():
+        while not holds():  # noqa: ASYNC110  another process changes it: there is no event to wait for
             await asyncio.sleep(0.01)
 
 
 async def worker_of(source: str) -> int:
     note = Path(source + ".pid")
-    await until(lambda: note.exists() and note.read_text() != "")
-    return int(note.read_text())
+    await until(lambda: _text(note) != "")
+    return int(_text(note))
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
 
 
 def gone(process_id: int) -> bool:
