@@ -102,6 +102,7 @@ class Preparation:
                 options=job.options,
                 limits=self.limits.decode,
             )
+            report("decoding")
             with self.decoding(job):
                 decoded = await self.pool.decode(request, report)
             report("storing results")

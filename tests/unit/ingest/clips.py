@@ -79,9 +79,8 @@ def png_claiming(width: int, height: int) -> bytes:
     """A small file whose header says ``width`` x ``height``; its rows are real but few."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     rows = zlib.compress(bytes(1 + 3 * width) * 2)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        _block(*block) for block in ((b"IHDR", header), (b"IDAT", rows), (b"IEND", b""))
-    )
+    blocks = _block(b"IHDR", header) + _block(b"IDAT", rows) + _block(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + blocks
 
 
 def _block(name: bytes, data: bytes) -> bytes:

@@ -1,5 +1,7 @@
 """Frame choice: counts and positions of the released sampling, for any length and rate."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +38,7 @@ def test_positions_are_spread_over_the_whole_video() -> None:
 def test_indices_are_distinct_ascending_and_inside(source_frames: int, rate: float) -> None:
     indices = sample_indices(source_frames, rate, 2.0)
     assert len(indices) == max(round(source_frames * min(2.0, rate) / rate), 1)
-    assert all(one < other for one, other in zip(indices, indices[1:], strict=False))
+    assert all(one < other for one, other in itertools.pairwise(indices))
     assert indices[0] == 0
     assert indices[-1] == (source_frames - 1 if len(indices) > 1 else 0)
 
