@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -110,6 +110,13 @@ class Stack:
         pid = self.pid(needle)
         os.kill(pid, signal.SIGKILL)
         return pid
+
+    def kill_all(self, needle: str) -> None:
+        """`kill -9` to every descendant that runs ``needle`` now, if any."""
+        for found in descendants(self.process.pid):
+            if needle in found.command:
+                with suppress(ProcessLookupError):
+                    os.kill(found.pid, signal.SIGKILL)
 
     def is_ready(self) -> bool:
         try:

@@ -62,7 +62,7 @@ def test_a_kill_while_media_is_decoded_changes_nothing(stack: Stack, tmp_path: P
     for delay_seconds in (0.1, 0.2, 0.3):
         with clip.open("ab") as file:
             file.write(EMPTY_BOX)  # other bytes, so that nothing is cached; the same pictures
-        killer = threading.Timer(delay_seconds, os.kill, (stack.pid(victim), signal.SIGKILL))
+        killer = threading.Timer(delay_seconds, stack.kill_all, (victim,))
         killer.start()
         assert same(streamed(stack.client(), messages=ask(video_part(clip)), **request), expected)
         killer.join()
