@@ -29,7 +29,7 @@ help: ## list all targets
 
 demo: $(LOCAL) ## analyze MEDIA=path (default: a clip drawn here), asking ASK=text
 	@if [ -z "$$MEDIA" ]; then \
-		[ -s $(CLIP) ] || $(BIN)/pip -m services.cli.clip $(CLIP); MEDIA=$(CLIP); \
+		[ -s $(CLIP) ] || $(BIN)/python -m services.cli.clip $(CLIP); MEDIA=$(CLIP); \
 	fi; \
 	exec $(BIN)/moontide analyze "$$MEDIA" --ask "$$ASK" --max-tokens $(MAX_TOKENS)
 
