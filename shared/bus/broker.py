@@ -45,6 +45,7 @@ jetstream {{
 }}
 max_payload: 1MB
 log_file: {log_file}
+pid_file: {pid_file}
 logfile_size_limit: {log_limit}
 """
 
@@ -80,6 +81,7 @@ class Broker:
             file=FILE_LIMIT,
             log_file=_quoted(directory / "server.log"),
             log_limit=LOG_LIMIT,
+            pid_file=_quoted(directory / "pid"),
         )
         _write_private(directory / "nats.conf", configuration)
         return broker
@@ -125,12 +127,21 @@ class Broker:
     async def wait_ready(self, timeout_seconds: float = READY_SECONDS) -> None:
         """Returns when the server greets. Raises Unavailable when it ended or does not in time."""
         deadline = time.monotonic() + timeout_seconds
-        while not await self._greets():
+        while not (self._is_ours() and await self._greets()):
             if self._process is not None and self._process.returncode is not None:
                 raise Unavailable("broker.ended", f"the broker ended at its start: see {self._directory}")
             if time.monotonic() > deadline:
                 raise Unavailable("broker.not_ready", f"the broker did not get ready: see {self._directory}")
             await asyncio.sleep(POLL_SECONDS)
+
+    def _is_ours(self) -> bool:
+        """Whether the running server is the one that ``start`` started, if it was: another may hold the directory."""
+        if self._process is None:
+            return True
+        try:
+            return (self._directory / "pid").read_text().strip() == str(self._process.pid)
+        except FileNotFoundError:
+            return False
 
     async def _greets(self) -> bool:
         try:

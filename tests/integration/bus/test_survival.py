@@ -299,8 +299,7 @@ async def test_after_an_unknown_acknowledgement_the_tail_says_who_won(
         assert await another.append(subject, b"x", message_id="x", expected_last_sequence=0) is False
 
 
-async def test_readiness_of_timeouts_is_as_designed() -> None:
-    """The defaults of the client library do not fit; these do."""
+async def test_the_client_library_is_not_used_with_its_defaults() -> None:
     async with scripted_server() as (url, _), connect(BusConfig(nats_url=url), "a") as bus:
         options = bus._link.client.options
         assert options["ping_interval"] * options["max_outstanding_pings"] <= 4.0
