@@ -32,10 +32,15 @@ def open_store(url: str) -> tuple[ObjectStore, Path | None]:
 
 
 def _open_s3(url: str) -> ObjectStore:
-    """Credentials, region and endpoint come from the AWS variables, which obstore reads itself."""
+    """Credentials, region and endpoint come from the AWS variables, which obstore reads itself; the scheme of
+    ``AWS_ENDPOINT`` decides about TLS."""
     return S3Store.from_url(
         url,
-        client_options={"timeout": timedelta(seconds=60), "connect_timeout": timedelta(seconds=5)},
+        client_options={
+            "timeout": timedelta(seconds=60),
+            "connect_timeout": timedelta(seconds=5),
+            "allow_http": True,
+        },
         retry_config={"max_retries": _S3_RETRIES, "retry_timeout": timedelta(seconds=_S3_RETRY_SECONDS)},
     )
 
