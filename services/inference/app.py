@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,12 +22,15 @@ from services.inference.numerics import NumericsClass, numerics_class
 from services.inference.shard import Shard
 from shared.calls.serve import serve
 from shared.clock import Clock
+from shared.model import config as model_config
 from shared.model.checkpoint import Checkpoint, load
+from shared.model.figures import figures
 
 if TYPE_CHECKING:
     from shared.service import Process
 
 PROGRESS_SECONDS = 2.0
+SMALL_WEIGHT_BYTES = 64 * 2**20
 
 log = logging.getLogger("inference")
 
@@ -34,7 +38,7 @@ log = logging.getLogger("inference")
 @asynccontextmanager
 async def app(config: InferenceConfig, process: "Process") -> AsyncIterator[None]:
     """Entered: the model is loaded and requests are admitted. Left: admitted ones had time to finish."""
-    with ComputeThread(config.threads) as compute:
+    with ComputeThread(config.threads or default_threads(config.checkpoint_dir)) as compute:
         checkpoint = await compute.run(partial(load_checkpoint, config, process.clock))
         numerics = await compute.run(partial(numerics_class, checkpoint, config.prefill_slice_tokens))
         engine = Engine(
@@ -70,6 +74,12 @@ async def app(config: InferenceConfig, process: "Process") -> AsyncIterator[None
             ),
         ):
             yield
+
+
+def default_threads(directory: Path) -> int | None:
+    """1 for a model whose matrices are too small to share: threads that wait for each other on a busy machine cost
+    it a hundredfold. None, torch's own choice, for every other. Raises BadInput."""
+    return 1 if figures(model_config.load(directory)).weight_bytes < SMALL_WEIGHT_BYTES else None
 
 
 def load_checkpoint(config: InferenceConfig, clock: Clock) -> Checkpoint:

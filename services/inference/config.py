@@ -16,7 +16,7 @@ class InferenceConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Generations that wait or run; one more is refused with a retry-after."""
     prefill_slice_tokens: Positive = 256
     threads: Positive | None = None
-    """Of torch; by default what torch chooses for this machine."""
+    """Of torch; by default one for a small model, else what torch chooses for this machine."""
     device: str = "cpu"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the computation. ``auto``: float32 on a CPU, the checkpoint's own on a GPU."""
