@@ -67,3 +67,18 @@ def test_a_kill_while_media_is_decoded_changes_nothing(stack: Stack, tmp_path: P
         assert same(streamed(stack.client(), messages=ask(video_part(clip)), **request), expected)
         killer.join()
     assert expected.content
+
+
+def test_freezing_ingest_while_it_decodes_doubles_nothing(stack: Stack, tmp_path: Path) -> None:
+    clip = draw_video(tmp_path / "clip.mp4", seconds=4, width=640, height=360, seed=5)
+    request = {"model": stack.model(), "seed": 3, "max_tokens": 16}
+    expected = streamed(stack.client(), messages=ask(video_part(clip)), **request)
+    with clip.open("ab") as file:
+        file.write(EMPTY_BOX)
+    pid = stack.pid("services.ingest ")
+    timers = [threading.Timer(0.1, os.kill, (pid, signal.SIGSTOP)), threading.Timer(4, os.kill, (pid, signal.SIGCONT))]
+    for timer in timers:
+        timer.start()
+    assert same(streamed(stack.client(), messages=ask(video_part(clip)), **request), expected)
+    for timer in timers:
+        timer.join()
