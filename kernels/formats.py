@@ -1,11 +1,10 @@
 """How numbers are laid out in memory: today the INT4 layout of released checkpoints.
 
-Input: shapes. Output: the shapes and dtypes of the stored tensors. It must not know models, files or devices.
+Input: shapes. Output: the shapes of the stored tensors. It must not know models, files or devices, nor torch: what only
+counts bytes runs without it.
 """
 
 from dataclasses import dataclass
-
-import torch
 
 INT4_GROUP = 32
 """Columns that share one scale."""
@@ -20,11 +19,6 @@ class Int4Shapes:
     packed: tuple[int, int]
     scale: tuple[int, int]
     shape: tuple[int]
-
-
-PACKED_DTYPE = torch.int32
-SCALE_DTYPE = torch.bfloat16
-SHAPE_DTYPE = torch.int32
 
 
 def int4_shapes(rows: int, columns: int) -> Int4Shapes:

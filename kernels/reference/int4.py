@@ -8,8 +8,11 @@ Letters: R rows (output), C columns (input), W = ceil(C/8) words, G = ceil(C/32)
 import torch
 from torch import Tensor
 
-from kernels.formats import INT4_GROUP, INT4_PER_WORD, SCALE_DTYPE
+from kernels.formats import INT4_GROUP, INT4_PER_WORD
 
+PACKED_DTYPE = torch.int32
+SCALE_DTYPE = torch.bfloat16
+SHAPE_DTYPE = torch.int32
 OFFSET = 8
 SMALLEST_SCALE = 1e-5
 

@@ -1,10 +1,14 @@
-"""``python -m services.inference``: one inference process; with ``checkpoint …`` the command line for checkpoints."""
+"""``python -m services.inference``: one inference process; with ``checkpoint …`` or ``plan …`` a command line."""
 
 import sys
 
 
 def run(arguments: list[str]) -> None:
     """Serve, or run one command and exit with its code."""
+    if arguments[:1] == ["plan"]:
+        from services.inference.plan import main as plan  # without torch
+
+        sys.exit(plan(arguments[1:]))
     if arguments:
         from services.inference.command import main as command
 

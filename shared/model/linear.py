@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from kernels.formats import PACKED_DTYPE, SCALE_DTYPE, SHAPE_DTYPE, int4_shapes
-from kernels.reference.int4 import dequantize_int4_ref, linear_int4_ref
+from kernels.formats import int4_shapes
+from kernels.reference.int4 import PACKED_DTYPE, SCALE_DTYPE, SHAPE_DTYPE, dequantize_int4_ref, linear_int4_ref
 
 
 class Linear(nn.Module):
