@@ -17,6 +17,7 @@ SPAN_PREFILL = "prefill"
 SPAN_DECODE = "decode"
 SPAN_PREPARE_MEDIA = "prepare media"
 SPAN_DECODE_MEDIA = "decode media"
+SPAN_ENDPOINT = "ask endpoint"
 
 # Attributes.
 ATTR_REQUEST_ID = "moontide.request.id"
@@ -26,12 +27,16 @@ ATTR_MEDIA_KIND = "moontide.media.kind"
 ATTR_MEDIA_TOKENS = "moontide.media.tokens"
 ATTR_MEDIA_FRAMES = "moontide.media.frame.count"
 ATTR_MEDIA_CACHED = "moontide.media.cached"
+ATTR_UPSTREAM_DETAIL = "moontide.upstream.detail"
+"""What a foreign endpoint said of its refusal, shortened, its key removed."""
 ATTR_MODEL = "gen_ai.request.model"
 ATTR_OPERATION = "gen_ai.operation.name"
 ATTR_INPUT_TOKENS = "gen_ai.usage.input_tokens"
 ATTR_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
 ATTR_FINISH_REASONS = "gen_ai.response.finish_reasons"
 ATTR_ERROR_TYPE = "error.type"
+ATTR_HTTP_STATUS = "http.response.status_code"
+ATTR_SERVER_ADDRESS = "server.address"
 
 AttributeValue = str | bool | int | float | tuple[str, ...]
 
