@@ -5,7 +5,7 @@ The only file that knows aiohttp. It must not know what the JSON means.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -122,9 +122,9 @@ class Endpoint:
             if event != DONE:
                 yield event
 
-    def _parsed(self, parser: EventParser, piece: bytes | None) -> list[bytes]:
+    def _parsed(self, parser: EventParser, piece: bytes | None) -> Iterator[bytes]:
         try:
-            return parser.close() if piece is None else parser.feed(piece)
+            yield from parser.close() if piece is None else parser.feed(piece)
         except MalformedStreamError as error:
             raise broken("malformed", f"the model's endpoint sent a damaged stream: {error}") from None
 

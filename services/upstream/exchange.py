@@ -70,7 +70,8 @@ class Exchange:
             chance=self.chance.random(),
         )
         if wait is None:
-            raise fault if answer.may_begin_again else _interrupted(fault)
+            lost = fault.transient and not answer.may_begin_again
+            raise _interrupted(fault) if lost else fault
         await self.clock.sleep(wait)
 
     async def _attempt(self, body: bytes, answer: Answer, stream: bool, number: int) -> None:

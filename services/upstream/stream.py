@@ -5,6 +5,8 @@ field is unknown is an error, since in a chat stream it is a damaged piece of th
 than an error. Lines and events are bounded.
 """
 
+from collections.abc import Iterator
+
 MAX_LINE_BYTES = 8 * 1024 * 1024
 FIELDS = frozenset((b"data", b"event", b"id", b"retry"))
 _BOM = b"\xef\xbb\xbf"
@@ -29,25 +31,23 @@ class EventParser:
         """The last byte was a carriage return: a line feed that follows belongs to it."""
         self._started = False
 
-    def feed(self, piece: bytes) -> list[bytes]:
-        """Data of the events that ``piece`` completes. Raises MalformedStreamError."""
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """Data of the events that ``piece`` completes; to be read to its end. Raises MalformedStreamError behind the
+        last good event, so that what is delivered does not depend on how the bytes were cut."""
         self._pending += piece
         if not self._started and not self._begin():
-            return []
-        events: list[bytes] = []
+            return
         while (line := self._next_line()) is not None:
             event = self._take(line)
             if event is not None:
-                events.append(event)
+                yield event
         if len(self._pending) > self._max_bytes:
             raise MalformedStreamError(f"a line is longer than {self._max_bytes} bytes")
-        return events
 
-    def close(self) -> list[bytes]:
+    def close(self) -> Iterator[bytes]:
         """The event that only lacks the empty line at its end; some endpoints leave that out."""
-        events = self.feed(b"\n") if self._pending else []
-        last = self._take(b"")
-        return events if last is None else [*events, last]
+        self._started = True
+        yield from self.feed(b"\n\n")
 
     def _begin(self) -> bool:
         """Drop a byte order mark. False while it cannot be told whether there is one."""
