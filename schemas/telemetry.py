@@ -36,7 +36,10 @@ ATTR_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
 ATTR_FINISH_REASONS = "gen_ai.response.finish_reasons"
 ATTR_ERROR_TYPE = "error.type"
 ATTR_HTTP_STATUS = "http.response.status_code"
-ATTR_SERVER_ADDRESS = "server.address"
+ATTR_SPAN_CANCELLED = "moontide.span.cancelled"
+"""True on a span whose work nobody wanted any more (OpenTelemetry has no such status)."""
+ATTR_SPAN_REPARENTED = "moontide.span.reparented"
+"""True on a span that the recorder attached under the root, since its parent never arrived."""
 
 AttributeValue = str | bool | int | float | tuple[str, ...]
 
@@ -118,3 +121,6 @@ class TraceSpan(msgspec.Struct, frozen=True, kw_only=True):
 class Trace(msgspec.Struct, frozen=True, kw_only=True, tag="trace"):
     trace_id: str
     spans: tuple[TraceSpan, ...]
+    """Sorted by start."""
+    omitted_spans: int = 0
+    """Spans left out, since the answer would have been too large for one message."""

@@ -14,7 +14,11 @@ import msgspec
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-FOREIGN_NAMES = {"nats_url": "NATS_URL", "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT"}
+FOREIGN_NAMES = {
+    "nats_url": "NATS_URL",
+    "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "xdg_data_home": "XDG_DATA_HOME",
+}
 """Fields that keep the name the rest of the world knows them by."""
 
 

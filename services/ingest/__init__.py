@@ -1,0 +1,1 @@
+"""Images and video to what a model sees: chosen frames, patches, timestamps; and what people look at beside it."""

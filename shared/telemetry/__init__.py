@@ -9,4 +9,9 @@
 
 ``parent``: a traceparent string, or empty for a new root; without ``parent`` the current span of this task is the
 parent. An exception marks the span as error (``error.type`` = our code), cancellation as cancelled.
+
+Starts and ends wait in a bounded outbox that the bus empties before it publishes anything else, so a span's start is
+out before any message that carries its context. The current span follows tasks; a new thread has none, so give
+``parent`` there. A span left open across a ``yield`` stays current in the consumer: give ``parent`` there too.
+Tests use ``recording.RecordingTelemetry()``: ``.messages``, ``.started(name)``, ``.ended(name)``.
 """

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -84,9 +84,17 @@ class Stack:
     url: str
     data_dir: Path
     log: Path
+    _clients: list[openai.OpenAI] = field(default_factory=list)
 
-    def client(self, **options: Any) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=90, **options)
+    def client(self) -> openai.OpenAI:
+        """The `openai` client as people use it, but without its own retries: they would hide ours."""
+        client = openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=90)
+        self._clients.append(client)
+        return client
+
+    def close_clients(self) -> None:
+        for client in self._clients:
+            client.close()
 
     def model(self) -> str:
         return requests.get(f"{self.url}/v1/models", timeout=10).json()["data"][0]["id"]
@@ -102,6 +110,13 @@ class Stack:
         pid = self.pid(needle)
         os.kill(pid, signal.SIGKILL)
         return pid
+
+    def kill_all(self, needle: str) -> None:
+        """`kill -9` to every descendant that runs ``needle`` now, if any."""
+        for found in descendants(self.process.pid):
+            if needle in found.command:
+                with suppress(ProcessLookupError):
+                    os.kill(found.pid, signal.SIGKILL)
 
     def is_ready(self) -> bool:
         try:
@@ -145,6 +160,7 @@ def running(data_dir: Path, *arguments: str, **variables: str) -> Iterator[Stack
         assert process.poll() is None, log.read_text()
         yield stack
     finally:
+        stack.close_clients()
         if process.poll() is None:
             try:
                 stack.stop()

@@ -1,0 +1,76 @@
+# Everything a newcomer needs. `make help` lists the targets; each sets up what it needs, once, in .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+MEDIA ?=
+ASK ?= What happens here?
+MAX_TOKENS ?= 96
+
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt \
+	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+# What is installed is known by what the package files say, so that a fresh checkout of the same files installs nothing.
+PACKAGES := $(firstword $(shell cat pyproject.toml constraints.txt | cksum))
+LOCAL := $(VENV)/.installed-local-$(PACKAGES)
+DEV := $(VENV)/.installed-dev-$(PACKAGES)
+CLIP := .make/demo.mp4
+
+export MEDIA ASK
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check unit size clean
+
+help: ## list all targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  PYTHON=…       interpreter for .venv, 3.11 or newer (default: python3)"
+	@echo "  TORCH_INDEX=…  package index for torch; without a GPU: https://download.pytorch.org/whl/cpu"
+
+demo: $(LOCAL) ## analyze MEDIA=path (default: a clip drawn here), asking ASK=text
+	@if [ -z "$$MEDIA" ]; then \
+		[ -s $(CLIP) ] || $(BIN)/python -m services.cli.clip $(CLIP); MEDIA=$(CLIP); \
+	fi; \
+	exec $(BIN)/moontide analyze "$$MEDIA" --ask "$$ASK" --max-tokens $(MAX_TOKENS)
+
+test: check unit ## what must pass: check, then all tests
+
+unit: $(DEV)
+	$(BIN)/python -m pytest
+
+check: $(DEV) ## formatting, lint, types, import contracts, generated schemas
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+	$(BIN)/python -m schemas.generate --check
+
+setup: $(DEV) ## only install what demo and test need
+
+size: ## lines of Python per folder
+	@git ls-files '*.py' | xargs wc -l | awk '$$2 != "total" { \
+		n = split($$2, part, "/"); folder = part[1] (n > 2 ? "/" part[2] : ""); lines[folder] += $$1; all += $$1 } \
+		END { for (folder in lines) printf "%7d %s\n", lines[folder], folder; printf "%7d total\n", all }' | sort -k2
+
+clean: ## remove everything that make made here
+	rm -rf $(VENV) .make build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip comes last into a new environment: with it there, nothing was interrupted.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "moontide needs Python 3.11 or newer as $(PYTHON); name another one: make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+
+$(LOCAL): | $(BIN)/pip
+	@echo "installing packages into $(VENV) (once; some minutes)"
+	$(PIP_INSTALL) -e '.[local]'
+	@touch $@
+
+$(DEV): | $(BIN)/pip
+	@echo "installing packages into $(VENV) (once; some minutes)"
+	$(PIP_INSTALL) -e '.[local,dev]'
+	@touch $@ $(LOCAL)

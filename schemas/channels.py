@@ -1,0 +1,98 @@
+"""Which messages travel on which subject: the table behind the AsyncAPI document.
+
+Input: nothing. Output: ``channels()``. It must not know how a document is written.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from schemas import names
+from schemas.calls import CallAdmitted, CallBeat, CallCancelled, CallEnded, CallItem, CallOpened
+from schemas.chat import ChatDelta, ChatFinished, ChatRequest
+from schemas.events import CloudEvent
+from schemas.failure import Failure
+from schemas.generation import GenerateRequest, GenerationFinished, TokensGenerated
+from schemas.media import MediaFailed, MediaJob, MediaPrepared, MediaProgress
+from schemas.parked import ParkedJob
+from schemas.telemetry import ProcessBeat, SpanEnded, SpanStarted, Trace, TraceQuery
+
+
+@dataclass(frozen=True)
+class Message:
+    """``kind`` as it travels; ``body``: what its already encoded field ``body`` holds."""
+
+    kind: type[msgspec.Struct]
+    body: type[msgspec.Struct] | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind.__name__}.{self.body.__name__}" if self.body else self.kind.__name__
+
+
+@dataclass(frozen=True)
+class Channel:
+    """``subject`` is made with the parameters' own names in their places; ``replies`` makes it a request."""
+
+    name: str
+    subject: str
+    messages: tuple[Message, ...]
+    replies: tuple[Message, ...] = ()
+    parameters: tuple[str, ...] = ()
+    content_type: Literal["application/msgpack", "application/json"] = "application/msgpack"
+
+    @property
+    def address(self) -> str:
+        tokens = self.subject.split(".")
+        return ".".join(f"{{{token}}}" if token in self.parameters else token for token in tokens)
+
+
+ADMISSION = (Message(CallAdmitted), Message(Failure))
+ANSWERS = (ChatDelta, ChatFinished, TokensGenerated, GenerationFinished)
+
+
+def channels() -> tuple[Channel, ...]:
+    """Every subject of ``names``."""
+    return (
+        Channel("chat", names.chat("model"), (Message(CallOpened, ChatRequest),), ADMISSION, ("model",)),
+        Channel("generate", names.generate("model"), (Message(CallOpened, GenerateRequest),), ADMISSION, ("model",)),
+        Channel(
+            "attempt_output",
+            names.attempt_output("attempt_id"),
+            (*(Message(CallItem, item) for item in ANSWERS), Message(CallBeat), Message(CallEnded)),
+            parameters=("attempt_id",),
+        ),
+        Channel(
+            "attempt_control",
+            names.attempt_control("attempt_id"),
+            (Message(CallBeat), Message(CallCancelled)),
+            parameters=("attempt_id",),
+        ),
+        Channel("media_requested", names.media_requested("job_id"), (Message(MediaJob),), parameters=("job_id",)),
+        Channel(
+            "media_outcome",
+            names.media_outcome("job_id"),
+            (Message(MediaProgress), Message(MediaPrepared), Message(MediaFailed)),
+            parameters=("job_id",),
+        ),
+        Channel(
+            "parked",
+            names.parked("stream", "durable", "job_id"),
+            (Message(ParkedJob),),
+            parameters=("stream", "durable", "job_id"),
+        ),
+        _events("event_accepted", names.event_accepted("request_id")),
+        _events("event_terminal", names.event_terminal("request_id")),
+        Channel(
+            "spans",
+            names.spans("service"),
+            (Message(SpanStarted), Message(SpanEnded), Message(ProcessBeat)),
+            parameters=("service",),
+        ),
+        Channel("SUBJECT_TRACE_GET", names.SUBJECT_TRACE_GET, (Message(TraceQuery),), (Message(Trace), ADMISSION[1])),
+    )
+
+
+def _events(name: str, subject: str) -> Channel:
+    return Channel(name, subject, (Message(CloudEvent),), parameters=("request_id",), content_type="application/json")

@@ -1,0 +1,135 @@
+"""Wiring of the gateway: parts, routes, port, drain.
+
+Entered it listens; leaving it stops accepting, lets running requests end, cancels the rest, and waits for their
+terminal records.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from aiohttp import web
+
+from services.gateway.chat import Chats, Follow
+from services.gateway.chat_request import ChatRequests
+from services.gateway.config import GatewayConfig
+from services.gateway.error_body import errors_middleware
+from services.gateway.file_handlers import FileHandlers
+from services.gateway.files import FileLibrary
+from services.gateway.handlers import Handlers
+from services.gateway.identity import add_request_id, identity_middleware, request_id_middleware
+from services.gateway.keys import Keys
+from services.gateway.media_input import MediaInput
+from services.gateway.models import ModelDirectory
+from services.gateway.request_events import RequestEvents
+from shared.blobs.lifetimes import Lifetimes
+from shared.blobs.store import BlobStore
+from shared.calls.follow import follow
+from shared.clock import Clock
+from shared.errors import MoontideError, Unavailable
+from shared.service import Process, Service
+
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def app(config: GatewayConfig, process: Process) -> AsyncIterator[int]:
+    """Serves; yields the port in use."""
+    async with serving(config, process, follow) as port:
+        yield port
+
+
+SERVICE = Service(name="gateway", config=GatewayConfig, app=app)
+
+
+@asynccontextmanager
+async def serving(config: GatewayConfig, process: Process, follow: Follow) -> AsyncIterator[int]:
+    """``app`` with the caller of chats as an argument."""
+    events = RequestEvents(process.bus, process.clock)
+    await events.declare(config.events_max_bytes, config.events_max_age_seconds)
+    handlers, application = build(config, process, events, follow)
+    runner = web.AppRunner(
+        application, handler_cancellation=True, shutdown_timeout=config.drain_seconds, access_log=None
+    )
+    await runner.setup()
+    try:
+        port = await _listen(runner, config)
+        async with _collecting(process.blobs, process.clock, config):
+            yield port
+    finally:
+        handlers.draining = True
+        await runner.cleanup()
+        await events.settle()
+        if config.port_file is not None:
+            await asyncio.to_thread(config.port_file.unlink, missing_ok=True)
+
+
+def build(
+    config: GatewayConfig, process: Process, events: RequestEvents, follow: Follow
+) -> tuple[Handlers, web.Application]:
+    files = FileLibrary(process.blobs, process.clock, config.file_max_bytes)
+    handlers = Handlers(
+        config=config,
+        bus=process.bus,
+        clock=process.clock,
+        telemetry=process.telemetry,
+        models=ModelDirectory(process.bus, process.clock, config.models_max_age_seconds),
+        requests=ChatRequests(process.blobs, MediaInput(process.blobs, files)),
+        chats=Chats(process.bus, process.clock, process.blobs, events, follow),
+    )
+    keys = Keys.load(config.keys_file)
+    application = web.Application(middlewares=[request_id_middleware, errors_middleware, identity_middleware(keys)])
+    application.add_routes(handlers.routes())
+    application.add_routes(FileHandlers(config, process.blobs, files, process.telemetry).routes())
+    application.on_response_prepare.append(add_request_id)
+    return handlers, application
+
+
+async def _listen(runner: web.AppRunner, config: GatewayConfig) -> int:
+    """Raises Unavailable(``gateway.port``) when the port is taken."""
+    try:
+        await web.TCPSite(runner, config.host, config.port).start()
+    except OSError as error:
+        message = f"cannot listen on {config.host}:{config.port}: {error.strerror or error}"
+        raise Unavailable("gateway.port", message) from error
+    port: int = runner.addresses[0][1]
+    log.info("gateway listens", extra={"host": config.host, "port": port})
+    if config.port_file is not None:
+        await asyncio.to_thread(_write_whole, config.port_file, str(port))
+    return port
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Whoever waits for the file never reads half of it."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+@asynccontextmanager
+async def _collecting(blobs: BlobStore, clock: Clock, config: GatewayConfig) -> AsyncIterator[None]:
+    """Removes expired blobs now and then, as long as the block runs."""
+    task = asyncio.create_task(_collect(blobs, clock, config), name="collect blobs")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _collect(blobs: BlobStore, clock: Clock, config: GatewayConfig) -> None:
+    lifetimes = Lifetimes(
+        blob_seconds=config.blob_lifetime_seconds,
+        derived_seconds=config.record_lifetime_seconds,
+        record_seconds=config.record_lifetime_seconds,
+    )
+    while True:
+        await clock.sleep(config.collect_interval_seconds)
+        try:
+            report = await blobs.collect(clock.unix_seconds(), lifetimes)
+            log.info("blobs collected", extra={"removed": report.removed, "freed_bytes": report.freed_bytes})
+        except MoontideError as error:
+            log.warning("blobs not collected", extra={"code": error.code})

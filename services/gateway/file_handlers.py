@@ -1,0 +1,194 @@
+"""HTTP handlers of ``/v1/files``: uploads are streamed to the blob store, contents streamed from it.
+
+Input: multipart forms and file ids. Output: OpenAI's file objects. At no time is a file whole in memory.
+"""
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import msgspec
+from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from schemas.blobs import BlobRef
+from schemas.request import Principal
+from schemas.telemetry import ATTR_REQUEST_ID, SPAN_UPLOAD
+from services.gateway.config import GatewayConfig
+from services.gateway.error_body import json_response
+from services.gateway.event_stream import drop
+from services.gateway.files import PURPOSES, FileLibrary, Purpose, clean_name, file_object
+from services.gateway.identity import PRINCIPAL, REQUEST_ID
+from services.gateway.limits import Budget
+from shared.blobs.store import BlobStore
+from shared.errors import BadInput, Cancelled, MoontideError
+from shared.telemetry.tracing import Telemetry
+
+PIECE_BYTES = 256 * 1024
+FIELD_MAX_BYTES = 4096
+FORM_OVERHEAD_BYTES = 64 * 1024
+FORM_MAX_PARTS = 16
+
+
+@dataclass
+class Form:
+    """What an upload has said so far; its fields come in any order."""
+
+    purpose: Purpose | None = None
+    filename: str = ""
+    content_type: str = ""
+    blob: BlobRef | None = None
+
+
+class FileHandlers:
+    def __init__(self, config: GatewayConfig, blobs: BlobStore, files: FileLibrary, telemetry: Telemetry) -> None:
+        self._config = config
+        self._blobs = blobs
+        self._files = files
+        self._telemetry = telemetry
+        self._uploads = Budget("uploads", config.max_uploads)
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/v1/files", self.upload),
+            web.get("/v1/files", self.list),
+            web.get("/v1/files/{id}", self.get),
+            web.get("/v1/files/{id}/content", self.content),
+            web.delete("/v1/files/{id}", self.delete),
+        ]
+
+    async def upload(self, request: web.Request) -> web.Response:
+        """``POST /v1/files``: form fields ``purpose`` and ``file``."""
+        if request.content_type != "multipart/form-data":
+            raise BadInput("invalid_content_type", "send multipart/form-data with the fields purpose and file")
+        if (request.content_length or 0) > self._config.file_max_bytes + FORM_OVERHEAD_BYTES:
+            raise _too_large(self._config.file_max_bytes, "the file")
+        attributes = {ATTR_REQUEST_ID: request[REQUEST_ID]}
+        parent = request.headers.get("traceparent", "")
+        with (
+            self._uploads.take(),
+            self._telemetry.span(SPAN_UPLOAD, parent=parent, kind="server", attributes=attributes),
+        ):
+            form = await self._read_form(request)
+            if form.purpose is None:
+                raise _missing("purpose")
+            if form.blob is None:
+                raise _missing("file")
+            added = await self._files.add(
+                _principal(request), form.filename, form.purpose, form.content_type, form.blob
+            )
+            return json_response(added)
+
+    async def _read_form(self, request: web.Request) -> Form:
+        form = Form()
+        try:
+            async with asyncio.timeout(self._config.upload_timeout_seconds):
+                reader = await request.multipart()
+                for _ in range(FORM_MAX_PARTS):
+                    part = await reader.next()
+                    if part is None:
+                        return form
+                    await self._read_part(part, form)
+        except TimeoutError as error:
+            raise BadInput("upload_timeout", "the file did not arrive in time", status=408) from error
+        except (ValueError, AssertionError, HttpProcessingError) as error:
+            raise BadInput("malformed_form", "the body is not a valid multipart form") from error
+        raise BadInput("malformed_form", f"a form has at most {FORM_MAX_PARTS} fields")
+
+    async def _read_part(self, part: object, form: Form) -> None:
+        if not isinstance(part, BodyPartReader):
+            raise BadInput("malformed_form", "a form must not hold another multipart body")
+        if part.name == "file":
+            if form.blob is not None:
+                raise BadInput("malformed_form", "one file per upload", param="file")
+            form.filename = clean_name(part.filename)
+            form.content_type = part.headers.get("Content-Type", "")[:100]
+            form.blob = await self._store(part, form.filename)
+        elif part.name == "purpose":
+            form.purpose = _purpose(await _text(part))
+        else:
+            await _text(part)
+
+    async def _store(self, part: BodyPartReader, filename: str) -> BlobRef:
+        async def read() -> bytes | bytearray:
+            return await part.read_chunk(PIECE_BYTES)
+
+        try:
+            return await self._files.store(filename, read)
+        except BadInput as error:
+            raise _too_large(self._config.file_max_bytes, filename) if error.status == 413 else error from error
+
+    async def list(self, request: web.Request) -> web.Response:
+        """``GET /v1/files``, optionally ``?purpose=``."""
+        wanted = request.query.get("purpose")
+        records = await self._files.list(_principal(request))
+        data = [file_object(record) for record in records if wanted in (None, record.purpose)]
+        return json_response({"object": "list", "data": data, "has_more": False})
+
+    async def get(self, request: web.Request) -> web.Response:
+        return json_response(file_object(await self._files.get(_principal(request), request.match_info["id"])))
+
+    async def delete(self, request: web.Request) -> web.Response:
+        file_id = request.match_info["id"]
+        await self._files.delete(_principal(request), file_id)
+        return json_response({"id": file_id, "object": "file", "deleted": True})
+
+    async def content(self, request: web.Request) -> web.StreamResponse:
+        """``GET /v1/files/{id}/content``. A damaged blob ends the connection before its last byte counts."""
+        record = await self._files.get(_principal(request), request.match_info["id"])
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "application/octet-stream",
+                "Content-Disposition": "attachment",
+                "X-Content-Type-Options": "nosniff",
+            }
+        )
+        response.content_length = record.blob.size_bytes
+        async with aclosing(self._blobs.stream(record.blob)) as chunks:
+            try:
+                async for chunk in chunks:
+                    await self._write(request, response, chunk)
+            except MoontideError:
+                if not response.prepared:
+                    raise
+                drop(request)
+        return response
+
+    async def _write(self, request: web.Request, response: web.StreamResponse, chunk: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._config.write_timeout_seconds):
+                if not response.prepared:
+                    await response.prepare(request)
+                await response.write(chunk)
+        except TimeoutError as error:
+            raise Cancelled("client.too_slow", "the client did not read the file") from error
+
+
+async def _text(part: BodyPartReader) -> str:
+    """A small form field. Raises BadInput when it is not small."""
+    data = bytearray()
+    while piece := await part.read_chunk(FIELD_MAX_BYTES):
+        data += piece
+        if len(data) > FIELD_MAX_BYTES:
+            raise BadInput("malformed_form", f"{part.name}: longer than {FIELD_MAX_BYTES} bytes", param=part.name)
+    return data.decode(errors="replace").strip()
+
+
+def _purpose(text: str) -> Purpose:
+    try:
+        return msgspec.convert(text, Purpose)
+    except msgspec.ValidationError as error:
+        message = f"purpose must be one of {', '.join(PURPOSES)}"
+        raise BadInput("invalid_value", message, param="purpose") from error
+
+
+def _missing(field: str) -> BadInput:
+    return BadInput("missing_field", f"the form field {field} is required", param=field)
+
+
+def _too_large(limit: int, name: str) -> BadInput:
+    return BadInput("blob.too_large", f"{name} is larger than the limit of {limit} bytes", param="file", status=413)
+
+
+def _principal(request: web.Request) -> Principal:
+    return request[PRINCIPAL]

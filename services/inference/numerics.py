@@ -1,0 +1,40 @@
+"""The numerics class: everything besides the request that may decide a bit of the answer (design principle 6)."""
+
+import hashlib
+
+import msgspec
+import torch
+
+import kernels
+from shared.model.checkpoint import Checkpoint
+
+
+class NumericsClass(msgspec.Struct, frozen=True, kw_only=True):
+    weights_digest: str
+    kernels: str
+    torch: str
+    device: str
+    """Instruction set of the CPU, or name of the GPU."""
+    dtype: str
+    threads: int
+    slice_tokens: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Short name of the class, returned as ``system_fingerprint``."""
+        return "mt-" + hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
+
+
+def numerics_class(checkpoint: Checkpoint, slice_tokens: int) -> NumericsClass:
+    """Of this process. Called in the compute thread, whose number of threads counts."""
+    text = checkpoint.network.language_model
+    gpu = text.device.type == "cuda"
+    return NumericsClass(
+        weights_digest=checkpoint.digest,
+        kernels=kernels.VERSION,
+        torch=str(torch.__version__),
+        device=torch.cuda.get_device_name(text.device) if gpu else torch.backends.cpu.get_cpu_capability(),
+        dtype=str(text.dtype).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+        slice_tokens=slice_tokens,
+    )

@@ -1,0 +1,108 @@
+"""Streams and their readers: declared to be as wanted, whether new, changed or lost; and messages stored in them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js import api
+from nats.js.errors import APIError, NoStreamResponseError, ServiceUnavailableError
+
+from schemas import names
+from shared.bus.failures import STREAM_NAME_IN_USE, translated
+from shared.bus.interface import WorkQueue
+from shared.bus.link import Link
+
+T = TypeVar("T")
+
+PARKED_MAX_BYTES = 256 * 1024 * 1024
+PARKED_MAX_AGE_SECONDS = 14 * 24 * 3600.0
+STORE_TRIES = 3
+STORE_SECONDS = 3.0
+STORE_RETRY_SECONDS = 0.3
+
+
+async def declare_queue(link: Link, queue: WorkQueue) -> None:
+    """The stream, its reader, and the place for jobs that keep failing."""
+    await _declare(link, queue_stream(queue))
+    await _declare(
+        link, _bounded_log(names.STREAM_PARKED, (names.PARKED_ALL,), PARKED_MAX_BYTES, PARKED_MAX_AGE_SECONDS)
+    )
+    await declare_reader(link, queue.stream, queue_reader(queue))
+
+
+async def declare_log(
+    link: Link, stream: str, subjects: tuple[str, ...], max_bytes: int, max_age_seconds: float
+) -> None:
+    await _declare(link, _bounded_log(stream, subjects, max_bytes, max_age_seconds))
+
+
+def queue_stream(queue: WorkQueue) -> api.StreamConfig:
+    return api.StreamConfig(
+        name=queue.stream,
+        subjects=list(queue.subjects),
+        retention=api.RetentionPolicy.WORK_QUEUE,
+        discard=api.DiscardPolicy.NEW,
+        max_msgs=queue.max_jobs,
+        max_age=queue.max_age_seconds,
+        storage=api.StorageType.FILE,
+    )
+
+
+def queue_reader(queue: WorkQueue) -> api.ConsumerConfig:
+    """Deliveries are not limited here: kills and drains count as deliveries, so the reader decides (and parks)."""
+    return api.ConsumerConfig(
+        durable_name=queue.durable,
+        ack_policy=api.AckPolicy.EXPLICIT,
+        ack_wait=queue.ack_wait_seconds,
+        max_deliver=-1,
+    )
+
+
+def _bounded_log(stream: str, subjects: tuple[str, ...], max_bytes: int, max_age_seconds: float) -> api.StreamConfig:
+    return api.StreamConfig(
+        name=stream,
+        subjects=list(subjects),
+        retention=api.RetentionPolicy.LIMITS,
+        discard=api.DiscardPolicy.OLD,
+        max_bytes=max_bytes,
+        max_age=max_age_seconds,
+        storage=api.StorageType.FILE,
+    )
+
+
+async def _declare(link: Link, config: api.StreamConfig) -> None:
+    with translated():
+        try:
+            await link.streams.add_stream(config)
+        except APIError as error:
+            if error.err_code != STREAM_NAME_IN_USE:
+                raise
+            await link.streams.update_stream(config)
+
+
+async def declare_reader(link: Link, stream: str, config: api.ConsumerConfig) -> None:
+    with translated():
+        await link.streams.add_consumer(stream, config)
+
+
+async def store(
+    link: Link, subject: str, data: bytes, message_id: str, expected_last_sequence: int | None = None
+) -> api.PubAck:
+    """Publish until it is acknowledged: the message id makes trying again safe. Raises nats-py's errors."""
+    headers = {api.Header.MSG_ID.value: message_id}
+    if expected_last_sequence is not None:
+        headers[api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value] = str(expected_last_sequence)
+    await link.send_outbox()
+    return await persistently(lambda: link.streams.publish(subject, data, timeout=STORE_SECONDS, headers=dict(headers)))
+
+
+async def persistently(action: Callable[[], Awaitable[T]]) -> T:
+    """``action`` again when nobody answered. "No stream" counts as that: a broker that has just started says so until
+    its streams are read."""
+    for _ in range(STORE_TRIES - 1):
+        try:
+            return await action()
+        except (NatsTimeout, NoStreamResponseError, ServiceUnavailableError):
+            await asyncio.sleep(STORE_RETRY_SECONDS)
+    return await action()
