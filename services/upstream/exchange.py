@@ -7,7 +7,6 @@ attempt. It must not know what the request asks.
 import random
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from schemas.request import RequestContext
 from schemas.telemetry import (
@@ -25,9 +24,7 @@ from services.upstream.retry import RetryPolicy, wait_seconds
 from services.upstream.translate import read_piece
 from shared.clock import Clock
 from shared.errors import Unavailable
-
-if TYPE_CHECKING:
-    from shared.telemetry.tracing import Telemetry
+from shared.telemetry.tracing import Telemetry
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Exchange:
     endpoint: Endpoint
     breaker: Breaker
     policy: RetryPolicy
-    telemetry: "Telemetry"
+    telemetry: Telemetry
     clock: Clock
     chance: random.Random = field(default_factory=random.Random)
 

@@ -14,6 +14,8 @@ import msgspec
 from schemas.media import MediaFrame, MediaManifest
 from services.upstream.translate import ContentPart
 from shared.errors import BadInput
+from shared.media.chunks import timestamp_text
+from shared.media.frames import spread
 
 
 def choose(
@@ -30,7 +32,7 @@ def choose(
     farthest from a chosen one.
     """
     for count in range(min(limit, len(frames)), 0, -1):
-        places = _scenes(frames, cuts_seconds, count) if how == "scenes" else _uniform(len(frames), count)
+        places = _scenes(frames, cuts_seconds, count) if how == "scenes" else spread(len(frames), count)
         chosen = tuple(frames[place] for place in places)
         if sum(frame.jpeg.size_bytes for frame in chosen) <= max_bytes:
             return chosen
@@ -44,20 +46,13 @@ def parts(frames: Sequence[MediaFrame], pictures: Sequence[str], duration_second
     length = f" of {duration_seconds:.1f} s" if duration_seconds is not None else ""
     content: list[ContentPart] = [text(f"A video{length} as {len(frames)} frames, each behind its time:")]
     for frame, picture in zip(frames, pictures, strict=True):
-        content += [text(f"[{timestamp(frame.timestamp_seconds)}]"), image(picture)]
+        content += [text(f"[{timestamp_text(frame.timestamp_seconds)}]"), image(picture)]
     return content
 
 
 def as_seen(manifest: MediaManifest, frames: tuple[MediaFrame, ...]) -> MediaManifest:
     """The manifest of what the model saw: these frames, no chunks, and no token count that anybody here knows."""
     return msgspec.structs.replace(manifest, frames=frames, chunks=(), media_tokens=0)
-
-
-def timestamp(seconds: float) -> str:
-    """``HH:MM:SS.mmm``, cut (not rounded) to milliseconds like the released timestamps."""
-    milliseconds = int(seconds * 1000 + 1e-6)
-    whole, rest = divmod(milliseconds, 1000)
-    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}.{rest:03d}"
 
 
 def text(words: str) -> ContentPart:
@@ -72,17 +67,11 @@ def video(url: str) -> ContentPart:
     return {"type": "video_url", "video_url": {"url": url}}
 
 
-def _uniform(total: int, count: int) -> list[int]:
-    if count == 1:
-        return [0]
-    return [round(place * (total - 1) / (count - 1)) for place in range(count)]
-
-
-def _scenes(frames: Sequence[MediaFrame], cuts_seconds: Sequence[float], count: int) -> list[int]:
+def _scenes(frames: Sequence[MediaFrame], cuts_seconds: Sequence[float], count: int) -> Sequence[int]:
     times = [frame.timestamp_seconds for frame in frames]
     starts = sorted({0, *(place for cut in cuts_seconds if (place := bisect_left(times, cut)) < len(times))})
     if len(starts) >= count:
-        return [starts[place] for place in _uniform(len(starts), count)]
+        return [starts[place] for place in spread(len(starts), count)]
     while len(starts) < count:
         # The last frame has no successor: as if one stood behind it, so that a long last scene is filled as well.
         gaps = [(after - before, before) for before, after in pairwise([*starts, len(frames)])]

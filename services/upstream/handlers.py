@@ -6,7 +6,7 @@ failure is one of our errors. It must not know HTTP, and has no token ids.
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -36,14 +36,12 @@ from services.upstream.faults import Fault
 from services.upstream.media import MediaDesk, Prepared, Rendered
 from services.upstream.retry import RetryPolicy
 from services.upstream.tools import ToolTable
+from shared.blobs.store import BlobStore
 from shared.calls.interface import CallWriter
 from shared.clock import Clock
 from shared.errors import BadInput, DeadlineExceeded
-
-if TYPE_CHECKING:
-    from shared.blobs.store import BlobStore
-    from shared.service import Process
-    from shared.telemetry.tracing import Telemetry
+from shared.service import Process
+from shared.telemetry.tracing import Telemetry
 
 
 @dataclass
@@ -87,8 +85,8 @@ class AnswerChat:
     served: Served
     exchange: Exchange
     media: MediaDesk
-    blobs: "BlobStore"
-    telemetry: "Telemetry"
+    blobs: BlobStore
+    telemetry: Telemetry
     clock: Clock
 
     def check(self, context: RequestContext, chat: ChatRequest) -> None:
@@ -196,7 +194,7 @@ class AnswerChat:
             raise BadInput("chat.malformed", f"{name} is not JSON", param=name) from error
 
 
-def answering(config: UpstreamConfig, listed: ListedModel, endpoint: Endpoint, process: "Process") -> AnswerChat:
+def answering(config: UpstreamConfig, listed: ListedModel, endpoint: Endpoint, process: Process) -> AnswerChat:
     """The handler in front of one endpoint, with nothing learned about it yet."""
     served = Served(
         remote_model=listed.id,

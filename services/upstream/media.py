@@ -9,7 +9,6 @@ import base64
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,16 +22,17 @@ from services.upstream import frames
 from services.upstream.config import UpstreamConfig
 from services.upstream.formats import media_type
 from services.upstream.translate import ContentPart
+from shared.blobs.store import BlobStore
 from shared.bus.interface import Bus, Subscription
 from shared.clock import Clock
 from shared.errors import BadInput, DeadlineExceeded, Internal, from_failure
 
-if TYPE_CHECKING:
-    from shared.blobs.store import BlobStore
-
 SCENE_CANDIDATES = 8
 """With scene cuts first, ingest offers this many times the frames that may go."""
 MAX_PARTS = 256
+PARALLEL = 8
+"""Inputs of one request that wait for ingest at once."""
+FIRST_SILENCE_SECONDS = 10.0
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +51,7 @@ class Rendered(msgspec.Struct, frozen=True, kw_only=True):
 @dataclass(frozen=True)
 class MediaDesk:
     bus: Bus
-    blobs: "BlobStore"
+    blobs: BlobStore
     clock: Clock
     config: UpstreamConfig
 
@@ -59,13 +59,19 @@ class MediaDesk:
         """Manifests of all parts. Raises what ingest says of a bad one; it names the input."""
         if len(parts) > MAX_PARTS:
             raise BadInput("media.too_many", f"a request may hold {MAX_PARTS} images and videos", param="messages")
-        tasks = [asyncio.create_task(self._prepare(context, part)) for part in parts]
+        room = asyncio.Semaphore(PARALLEL)
+        asked: dict[tuple[str, str], asyncio.Task[tuple[BlobRef, MediaManifest]]] = {}
+        for part in parts:
+            if _identity(part) not in asked:
+                asked[_identity(part)] = asyncio.create_task(self._within(room, context, part))
         try:
-            return [await task for task in tasks]
+            ready = [await asked[_identity(part)] for part in parts]
         finally:
-            for task in tasks:
+            for task in asked.values():
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*asked.values(), return_exceptions=True)
+        pairs = zip(parts, ready, strict=True)
+        return [Prepared(part=part, reference=reference, manifest=manifest) for part, (reference, manifest) in pairs]
 
     async def render(self, prepared: Sequence[Prepared], *, native: bool) -> Rendered:
         """``native``: videos go as they are; otherwise as frames. Raises BadInput for what is too large to send."""
@@ -108,38 +114,56 @@ class MediaDesk:
         reference = await self.blobs.put(encode(seen))
         return frames.parts(chosen, pictures, manifest.duration_seconds), _summary(item.part, reference, seen)
 
-    async def _prepare(self, context: RequestContext, part: MediaPart) -> Prepared:
-        job_id = uuid.uuid4().hex
+    async def _within(
+        self, room: asyncio.Semaphore, context: RequestContext, part: MediaPart
+    ) -> tuple[BlobRef, MediaManifest]:
+        async with room:
+            reference = await self._reference(context, part)
+        return reference, await self._manifest(reference)
+
+    async def _reference(self, context: RequestContext, part: MediaPart) -> BlobRef:
+        """Outcomes may be lost, and a job is safe to run twice: silence is answered by asking again. Twice as long
+        each time, so that a long queue at ingest is not answered with a longer one."""
+        remaining = context.deadline_unix_seconds - self.clock.unix_seconds()
+        give_up_at = self.clock.monotonic_seconds() + min(self.config.media_seconds, remaining)
+        silence = FIRST_SILENCE_SECONDS
+        while self.clock.monotonic_seconds() < give_up_at:
+            reference = await self._ask(context, part, silence, give_up_at)
+            if reference is not None:
+                return reference
+            silence *= 2
+        raise DeadlineExceeded("media.timeout", f"{part.name}: was not prepared in time", param=part.name)
+
+    async def _ask(
+        self, context: RequestContext, part: MediaPart, silence_seconds: float, give_up_at: float
+    ) -> BlobRef | None:
+        """Asked once. None: nothing was heard for ``silence_seconds``, or it is too late."""
         job = MediaJob(
-            job_id=job_id,
+            job_id=uuid.uuid4().hex,
             context=context,
             source=part.source,
             kind=part.kind,
             name=part.name,
             options=self._options(part),
         )
-        outcomes = await self.bus.subscribe(names.media_outcome(job_id))
+        outcomes = await self.bus.subscribe(names.media_outcome(job.job_id))
         try:
-            await self.bus.enqueue(names.media_requested(job_id), encode(job), message_id=job_id)
-            reference = await self._outcome(outcomes, context, part.name)
+            await self.bus.enqueue(names.media_requested(job.job_id), encode(job), message_id=job.job_id)
+            return await self._outcome(outcomes, silence_seconds, give_up_at)
         finally:
             await outcomes.close()
-        return Prepared(part=part, reference=reference, manifest=await self._manifest(reference))
 
-    async def _outcome(self, outcomes: Subscription, context: RequestContext, name: str) -> BlobRef:
-        """Waits through the queue and the work: a job whose worker died is delivered again, so silence says nothing."""
-        remaining = context.deadline_unix_seconds - self.clock.unix_seconds()
-        give_up_at = self.clock.monotonic_seconds() + min(self.config.media_seconds, remaining)
+    async def _outcome(self, outcomes: Subscription, silence_seconds: float, give_up_at: float) -> BlobRef | None:
         while (left := give_up_at - self.clock.monotonic_seconds()) > 0:
-            data = await outcomes.next(left)
+            data = await outcomes.next(min(silence_seconds, left))
             if data is None:
-                continue
+                return None
             outcome = decode(data, MediaOutcome)  # type: ignore[arg-type]
             if isinstance(outcome, MediaPrepared):
                 return outcome.manifest
             if isinstance(outcome, MediaFailed):
                 raise from_failure(outcome.failure)
-        raise DeadlineExceeded("media.timeout", f"{name}: was not prepared in time", param=name)
+        return None
 
     async def _manifest(self, reference: BlobRef) -> MediaManifest:
         try:
@@ -166,6 +190,11 @@ def _summary(part: MediaPart, reference: BlobRef, manifest: MediaManifest) -> Me
         media_tokens=manifest.media_tokens,
         manifest=reference,
     )
+
+
+def _identity(part: MediaPart) -> tuple[str, str]:
+    """Equal sources are asked for once."""
+    return part.source.key, part.kind
 
 
 def _data_uri(data: bytes, kind: str) -> str:

@@ -115,13 +115,6 @@ def test_chosen_frames_are_ordered_distinct_and_within_bounds(
         assert times[-1] == found[-1].timestamp_seconds
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "00:00:00.000"), (83.4567, "00:01:23.456"), (36000.29, "10:00:00.290")]
-)
-def test_timestamps(seconds: float, text: str) -> None:
-    assert frames.timestamp(seconds) == text
-
-
 deltas = st.one_of(
     st.builds(ChatDelta, reasoning=st.text(max_size=9)),
     st.builds(ChatDelta, content=st.text(max_size=9)),
