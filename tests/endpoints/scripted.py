@@ -139,7 +139,8 @@ class ScriptedEndpoint:
                 await response.write(b"data: " + b"x" * 65536 if _ == 0 else b"x" * 65536)
             return response
         for number, chunk in enumerate(answer.chunks()):
-            await self._write_chunk(response, number, chunk, request)
+            if not await self._write_chunk(response, number, chunk, request):
+                return response
             if self.script.token_seconds:
                 await asyncio.sleep(self.script.token_seconds)
         if not self.has("no_done"):
@@ -148,7 +149,8 @@ class ScriptedEndpoint:
 
     async def _write_chunk(
         self, response: web.StreamResponse, number: int, chunk: dict[str, Any], request: web.Request
-    ) -> None:
+    ) -> bool:
+        """False when this was the last thing on the connection."""
         data = json.dumps(chunk).encode()
         if number == 3 and self.has("malformed_sse"):
             data = b"\n\n" + data[:20] + b"\n" + data[20:]
@@ -161,12 +163,13 @@ class ScriptedEndpoint:
             for byte in event:
                 await response.write(bytes((byte,)))
                 await asyncio.sleep(self.script.drip_seconds)
-            return
+            return True
         await response.write(event)
         if number == 3 and self.has("dies_midstream"):
             assert request.transport is not None
             request.transport.abort()
-            raise ConnectionResetError
+            return False
+        return True
 
 
 @dataclass
