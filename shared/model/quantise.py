@@ -1,7 +1,7 @@
 """A checkpoint with plain weights becomes one in the released INT4 layout: routed experts packed, all else as it is.
 
 Input: a source directory. Output: a directory that loads like a released one. Weights pass in pieces of some rows, and
-the source is unmapped after each file, so memory does not grow with the model. Source of the grid: see
+the source is unmapped again and again, so memory does not grow with the model. Source of the grid: see
 ``kernels.reference.int4.quantize_int4_ref``.
 """
 
@@ -26,6 +26,8 @@ from shared.model.shards import INDEX, Shards, bad_checkpoint
 
 PIECE = 2**24
 """Elements of one piece."""
+MAPPED = 2**27
+"""Elements read of the source before it is unmapped: pages of mapped files count as memory of the process."""
 TORCH = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 
 Plan = list[tuple[Entry, list[Stored]]]
@@ -71,7 +73,8 @@ def _write_weights(shards: Shards, partial: Path, config: ModelConfig, progress:
     files: dict[int, Plan] = defaultdict(list)
     for entry in layout.entries(config):
         files[entry.shard].append((entry, layout.stored(entry, entry.linear and packed(entry.module), dtype)))
-    total, done = sum(tensor.size_bytes for tensor in layout.all_stored(config)), 0
+    total = sum(tensor.size_bytes for tensor in layout.all_stored(config))
+    done = mapped = 0
     where: dict[str, str] = {}
     for shard, plan in sorted(files.items()):
         name = layout.shard_name(shard, layout.shard_count(config))
@@ -83,7 +86,10 @@ def _write_weights(shards: Shards, partial: Path, config: ModelConfig, progress:
                 done += sum(tensor.size_bytes for tensor in stored)
                 if progress:
                     progress(done, total)
-        shards.release()
+                mapped += entry.count
+                if mapped >= MAPPED:
+                    shards.release()
+                    mapped = 0
     write_json(partial / INDEX, index(where, total))
 
 
