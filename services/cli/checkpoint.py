@@ -1,4 +1,4 @@
-"""`moontide checkpoint`: make or look at a checkpoint directory, and the tiny one used when none is given.
+"""`moontide checkpoint`: make, quantise or look at a checkpoint directory, and the tiny one used when none is given.
 
 The work needs torch and is done by `python -m services.inference checkpoint …` as a program of its own; torch is never
 imported here.
@@ -29,14 +29,22 @@ INSTALL_LOCAL = (
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser("checkpoint", help="make or look at a checkpoint directory")
+    parser = commands.add_parser("checkpoint", help="make, quantise or look at a checkpoint directory")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     init = actions.add_parser("init", help="random weights in the released format")
     init.add_argument("--preset", default="tiny", help="size of the model (default: tiny)")
     init.add_argument("--seed", type=int, default=0)
+    init.add_argument(
+        "--experts", default="int4", metavar="FORM", help="routed experts as int4 or bf16 (default: int4)"
+    )
     init.add_argument("--out", type=Path, required=True, metavar="DIR")
     init.add_argument("--json", action="store_true", help="one JSON object")
     init.set_defaults(run=run_init)
+    quantize = actions.add_parser("quantize", help="from plain weights to the released INT4 layout")
+    quantize.add_argument("source", type=Path, metavar="SRC")
+    quantize.add_argument("--out", type=Path, required=True, metavar="DIR")
+    quantize.add_argument("--json", action="store_true", help="one JSON object")
+    quantize.set_defaults(run=run_quantize)
     inspect = actions.add_parser("inspect", help="what a checkpoint directory holds")
     inspect.add_argument("directory", type=Path, metavar="DIR")
     inspect.add_argument("--json", action="store_true", help="one JSON object")
@@ -44,7 +52,15 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run_init(arguments: argparse.Namespace, data: DataConfig) -> int:
-    code = _inference("init", "--preset", arguments.preset, *_seed_and_out(arguments.seed, arguments.out))
+    options = ("--preset", arguments.preset, "--experts", arguments.experts)
+    code = _inference("init", *options, *_seed_and_out(arguments.seed, arguments.out))
+    if code == 0:
+        terminal.say_result({"checkpoint": str(arguments.out)}, f"made {arguments.out}", as_json=arguments.json)
+    return code
+
+
+def run_quantize(arguments: argparse.Namespace, data: DataConfig) -> int:
+    code = _inference("quantize", str(arguments.source), "--out", str(arguments.out))
     if code == 0:
         terminal.say_result({"checkpoint": str(arguments.out)}, f"made {arguments.out}", as_json=arguments.json)
     return code

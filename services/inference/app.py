@@ -106,7 +106,8 @@ def loading_log(clock: Clock) -> Callable[[int, int], None]:
 
 def announcement(config: InferenceConfig, checkpoint: Checkpoint, numerics: NumericsClass) -> dict[str, str]:
     """What discovery says of this engine."""
-    media = "image,video," if checkpoint.config.vision is not None else ""
+    vision = checkpoint.config.vision
+    media = "" if vision is None else "image,video," if vision.position_time > 1 else "image,"
     return {
         "model": config.served_model,
         "weights_digest": checkpoint.digest,

@@ -59,6 +59,8 @@ def check_span(span: MediaSpan, vision: VisionConfig | None) -> None:
     if vision is None:
         raise refusal("this model takes no media")
     frames, height, width = span.grid
+    if frames > 1 == vision.position_time:
+        raise refusal("this model takes images; a video's chunk of several frames is beyond its vision tower")
     if not (1 <= frames <= vision.position_time and 0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
         raise refusal(f"media grid {span.grid} is out of bounds")
     if height % vision.merge_height or width % vision.merge_width:

@@ -53,6 +53,9 @@ OFFSETS: dict[str, int] = {
 }
 """Released id minus the released number of ranks (163,584)."""
 
+OLDER_NAMES = {"<|media_start|>": MEDIA_BEGIN}
+"""What Kimi-VL calls a token of the same id and meaning."""
+
 TOOL_MARKERS = (TOOL_SECTION_BEGIN, TOOL_SECTION_END, TOOL_CALL_BEGIN, TOOL_ARGUMENT_BEGIN, TOOL_CALL_END)
 STOPS = (IM_END, EOS)
 """Generation ends at either, whatever config.json says."""

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import tiktoken
 
 from shared.errors import BadInput
-from shared.language.specials import OFFSETS, RESERVED
+from shared.language.specials import OFFSETS, OLDER_NAMES, RESERVED
 
 TokenIds = npt.NDArray[np.uint32]
 
@@ -151,7 +151,8 @@ def _special_ids(rank_count: int, config: Mapping[str, Any]) -> dict[str, int]:
         declared = {entry["content"]: int(key) for key, entry in config.get("added_tokens_decoder", {}).items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput("checkpoint.vocabulary", "added_tokens_decoder of tokenizer_config.json is malformed") from error
-    ids |= declared
+    for name, number in declared.items():
+        ids[OLDER_NAMES.get(name) or name] = number
     misplaced = [name for name, number in ids.items() if not rank_count <= number < rank_count + RESERVED]
     if misplaced or len(set(ids.values())) != len(ids):
         raise BadInput("checkpoint.vocabulary", f"special tokens overlap each other or the ranks: {misplaced or ids}")

@@ -1,12 +1,13 @@
 """A checkpoint's ``config.json`` as checked structs: what the network needs, and nothing that it cannot honour.
 
-Input: the released JSON in either spelling (``kimi_k2`` or ``deepseek_v3``, ``rope_scaling`` or ``rope_parameters``,
-``type`` or ``rope_type``, ``quantization_config`` at the top or inside the text). Output: ``ModelConfig``.
+Input: the released JSON of K2.5, K2.6 or Kimi-VL in either spelling (``kimi_k2`` or ``deepseek_v3``, ``rope_scaling``
+or ``rope_parameters``, ``type`` or ``rope_type``, ``vt_hidden_size`` or ``hidden_size`` of the tower,
+``quantization_config`` at the top or inside the text). Output: ``ModelConfig``.
 A field or value that would change the result and is not understood is refused by name with ``BadInput``.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -15,6 +16,8 @@ from shared.model.fields import refuse_unknown, spelled
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Factor = Annotated[float, msgspec.Meta(gt=0)]
+Family = Literal["kimi_k25", "kimi_vl"]
+"""``model_type``: K2.5 and K2.6, or Kimi-VL. They differ in the tower's sense of time and in the projector's names."""
 
 
 class YarnConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +65,7 @@ class TextConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VisionConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """MoonViT3d and its projector."""
+    """MoonViT and its projector. ``position_time`` is the most frames of one item: 1 in the tower of Kimi-VL."""
 
     patch_size: Positive
     hidden_size: Positive
@@ -95,6 +98,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     dtype: Literal["bfloat16", "float16", "float32"]
     media_placeholder_token_id: int | None
     eos_token_ids: tuple[int, ...]
+    family: Family = "kimi_k25"
 
 
 TEXT_REQUIRED: dict[str, tuple[Any, ...]] = {
@@ -111,13 +115,19 @@ TEXT_REQUIRED: dict[str, tuple[Any, ...]] = {
 }
 """The only values that the network honours; absent means the first."""
 
-VISION_REQUIRED: dict[str, tuple[Any, ...]] = {
-    "pos_emb_type": ("divided_fixed",),
-    "merge_type": ("sd2_tpool",),
-    "video_attn_type": ("spatial_temporal",),
-    "mm_projector_type": ("patchmerger",),
-    "projector_hidden_act": ("gelu",),
+VISION_REQUIRED: dict[Family, dict[str, tuple[Any, ...]]] = {
+    "kimi_k25": {
+        "pos_emb_type": ("divided_fixed",),
+        "merge_type": ("sd2_tpool",),
+        "video_attn_type": ("spatial_temporal",),
+        "mm_projector_type": ("patchmerger",),
+        "projector_hidden_act": ("gelu",),
+    },
+    "kimi_vl": {},
 }
+
+VISION_FIXED: dict[Family, dict[str, Any]] = {"kimi_k25": {}, "kimi_vl": {"position_time": 1, "projector_eps": 1e-5}}
+"""What a family does not put into its configuration: the released Kimi-VL code has these two as constants."""
 
 WEIGHTS_REQUIRED: dict[str, tuple[Any, ...]] = {
     "num_bits": (4,),
@@ -146,18 +156,19 @@ def parse(data: bytes) -> ModelConfig:
         document = msgspec.json.decode(data, type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise refusal(f"config.json is not a JSON object: {error}") from error
-    kind = document.get("model_type")
-    if kind != "kimi_k25":
-        raise refusal(f"model_type {kind!r} is not served: expected 'kimi_k25'")
+    kind: Any = document.get("model_type")
+    if kind not in get_args(Family):
+        raise refusal(f"model_type {kind!r} is not served: expected one of {', '.join(get_args(Family))}")
     text = _section(document, "text_config")
     vision = _section(document, "vision_config")
     config = ModelConfig(
-        text=_text(text),
-        vision=_vision(vision),
+        text=_text(text, kind),
+        vision=_vision(vision, kind),
         quantization=_quantization(document.get("quantization_config") or text.get("quantization_config")),
         dtype=document.get("dtype") or document.get("torch_dtype") or "bfloat16",
         media_placeholder_token_id=document.get("media_placeholder_token_id"),
         eos_token_ids=_ids(document.get("eos_token_id", text.get("eos_token_id"))),
+        family=kind,
     )
     check(config, vision.get("text_hidden_size"))
     return config
@@ -171,7 +182,7 @@ def check(config: ModelConfig, text_hidden_size: int | None = None) -> None:
     if text.qk_rope_head_dim % 2:
         raise refusal("qk_rope_head_dim must be even")
     if vision and vision.hidden_size % (4 * vision.num_attention_heads):
-        raise refusal("vt_hidden_size / vt_num_attention_heads must be divisible by 4 for the 2-D rotary")
+        raise refusal("vision_config: hidden size / attention heads must be divisible by 4 for the 2-D rotary")
     if text_hidden_size not in (None, text.hidden_size):
         raise refusal(f"vision_config.text_hidden_size={text_hidden_size} differs from hidden_size={text.hidden_size}")
     if config.dtype not in ("bfloat16", "float16", "float32"):
@@ -189,15 +200,16 @@ def _section(document: dict[str, Any], name: str) -> dict[str, Any]:
     return section
 
 
-def _text(section: dict[str, Any]) -> TextConfig:
-    if section.get("model_type") not in ("kimi_k2", "deepseek_v3"):
+def _text(section: dict[str, Any], family: Family) -> TextConfig:
+    default = "deepseek_v3" if family == "kimi_vl" else None
+    if section.get("model_type", default) not in ("kimi_k2", "deepseek_v3"):
         raise refusal(f"text_config.model_type={section.get('model_type')!r} is not served")
     rope = spelled(section, "rope_scaling", "rope_parameters") or {}
     values = dict(section, rope_theta=section.get("rope_theta", rope.get("rope_theta")))
     values["yarn"] = _yarn(rope)
     if section.get("num_key_value_heads") not in (None, section.get("num_attention_heads")):
         raise refusal("text_config.num_key_value_heads must equal num_attention_heads (latent attention)")
-    refuse_unknown("text_config", section, TextConfig, TEXT_REQUIRED)
+    refuse_unknown("text_config", section, {field.name for field in msgspec.structs.fields(TextConfig)}, TEXT_REQUIRED)
     return _convert("text_config", values, TextConfig)
 
 
@@ -214,33 +226,39 @@ def _yarn(rope: dict[str, Any]) -> dict[str, Any] | None:
     return {name: value for name, value in rope.items() if value is not None}
 
 
-VISION_NAMES = {
-    "hidden_size": "vt_hidden_size",
-    "num_hidden_layers": "vt_num_hidden_layers",
-    "num_attention_heads": "vt_num_attention_heads",
-    "intermediate_size": "vt_intermediate_size",
-    "position_height": "init_pos_emb_height",
-    "position_width": "init_pos_emb_width",
-    "position_time": "init_pos_emb_time",
-    "projector_eps": "projector_ln_eps",
+VISION_NAMES: dict[str, tuple[str, ...]] = {
+    "hidden_size": ("vt_hidden_size", "hidden_size"),
+    "num_hidden_layers": ("vt_num_hidden_layers", "num_hidden_layers"),
+    "num_attention_heads": ("vt_num_attention_heads", "num_attention_heads"),
+    "intermediate_size": ("vt_intermediate_size", "intermediate_size"),
+    "position_height": ("init_pos_emb_height",),
+    "position_width": ("init_pos_emb_width",),
+    "position_time": ("init_pos_emb_time",),
+    "projector_eps": ("projector_ln_eps",),
 }
-"""Our field: the released field."""
+"""Our field: the released ones."""
 
 
-def _vision(section: dict[str, Any]) -> VisionConfig:
-    values = {ours: section.get(released) for ours, released in VISION_NAMES.items()}
+def _vision(section: dict[str, Any], family: Family) -> VisionConfig:
+    fixed = VISION_FIXED[family]
+    names = {ours: released for ours, released in VISION_NAMES.items() if ours not in fixed}
+    values = fixed | {ours: _one_of(section, released) for ours, released in names.items()}
     merge = section.get("merge_kernel_size") or [None, None]
     values |= {"patch_size": section.get("patch_size"), "merge_height": merge[0], "merge_width": merge[-1]}
-    refuse_unknown(
-        "vision_config",
-        section,
-        VisionConfig,
-        VISION_REQUIRED,
-        also=(*VISION_NAMES.values(), "merge_kernel_size", "mm_hidden_size", "text_hidden_size"),
-    )
-    if section.get("mm_hidden_size") not in (None, section.get("vt_hidden_size")):
+    also = [name for released in names.values() for name in released]
+    also += ["merge_kernel_size", "mm_hidden_size", "text_hidden_size"]
+    refuse_unknown("vision_config", section, {"patch_size", *also}, VISION_REQUIRED[family])
+    if section.get("mm_hidden_size") not in (None, values["hidden_size"]):
         raise refusal("vision_config.mm_hidden_size must equal vt_hidden_size")
     return _convert("vision_config", values, VisionConfig)
+
+
+def _one_of(section: dict[str, Any], names: tuple[str, ...]) -> Any:
+    """The value under either name. Raises BadInput when both are there and differ."""
+    values = [section[name] for name in names if section.get(name) is not None]
+    if any(value != values[0] for value in values):
+        raise refusal(f"vision_config: {' and '.join(names)} differ")
+    return values[0] if values else None
 
 
 def _quantization(section: dict[str, Any] | None) -> QuantizationConfig | None:

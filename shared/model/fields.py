@@ -3,9 +3,8 @@
 Input: one JSON object of the configuration. It must not know what the fields that matter mean.
 """
 
+from collections.abc import Collection
 from typing import Any
-
-import msgspec
 
 from shared.errors import BadInput
 
@@ -76,20 +75,15 @@ def spelled(section: dict[str, Any], *names: str) -> Any:
 
 
 def refuse_unknown(
-    name: str,
-    section: dict[str, Any],
-    kind: type[msgspec.Struct],
-    required: dict[str, tuple[Any, ...]],
-    also: tuple[str, ...] = (),
+    name: str, section: dict[str, Any], understood: Collection[str], required: dict[str, tuple[Any, ...]]
 ) -> None:
-    """Raise BadInput naming the first field that is set and that ``kind``, ``required`` and HARMLESS do not know,
+    """Raise BadInput naming the first field that is set and that ``understood``, ``required`` and HARMLESS do not know,
     or whose value is not among the ``required`` ones."""
-    known = HARMLESS | {field.name for field in msgspec.structs.fields(kind)} | set(also)
     for field, value in section.items():
         if field in required:
             if value not in required[field]:
                 raise _refusal(f"{name}.{field}={value!r} is not understood: expected {required[field][0]!r}")
-        elif field not in known and value not in (None, False, "", [], {}):
+        elif field not in HARMLESS and field not in understood and value not in (None, False, "", [], {}):
             raise _refusal(f"{name}.{field}={value!r} is not understood and may change the result")
 
 

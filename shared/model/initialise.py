@@ -4,7 +4,6 @@ Input: a config.json document, a seed, the tokenizer's files. Output: a director
 """
 
 import hashlib
-import tempfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -15,33 +14,23 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kernels.reference.int4 import pack_int4_ref, quantize_int4_ref
-from shared.errors import BadInput
 from shared.model import config as configuration
 from shared.model import layout, presets
 from shared.model.config import ModelConfig
+from shared.model.destination import READABLE, destination, index, write_json
 from shared.model.shards import INDEX
 
 SMALL = 0.02
-READABLE = 0o644
 
 
 def initialise(
     out: Path, document: dict[str, Any], seed: int, *, vocabulary: bytes = b"", tokenizer_config: dict[str, Any] | None
 ) -> None:
     """Write the checkpoint ``out`` whole or not at all. Raises BadInput when ``out`` exists or cannot be written."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise BadInput("checkpoint.exists", f"{out} exists already", param=str(out))
     config = configuration.parse(msgspec.json.encode(document))
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as name:
-            partial = Path(name) / "checkpoint"
-            partial.mkdir()
-            _write_documents(partial, document, vocabulary, tokenizer_config)
-            write_weights(partial, config, seed)
-            partial.rename(out)
-    except OSError as error:
-        raise BadInput("checkpoint.unwritable", f"cannot write {out}: {error.strerror}", param=str(out)) from error
+    with destination(out) as partial:
+        _write_documents(partial, document, vocabulary, tokenizer_config)
+        write_weights(partial, config, seed)
 
 
 def write_weights(directory: Path, config: ModelConfig, seed: int) -> None:
@@ -61,7 +50,7 @@ def write_weights(directory: Path, config: ModelConfig, seed: int) -> None:
         (directory / file).chmod(READABLE)  # safetensors writes for the owner alone
         where |= dict.fromkeys(tensors, file)
         total += sum(tensor.nbytes for tensor in tensors.values())
-    _write_json(directory / INDEX, {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))})
+    write_json(directory / INDEX, index(where, total))
 
 
 def random_weight(entry: layout.Entry, seed: int) -> Tensor:
@@ -92,14 +81,10 @@ def stored_weight(entry: layout.Entry, weight: Tensor, config: ModelConfig, pack
 def _write_documents(
     directory: Path, document: dict[str, Any], vocabulary: bytes, tokenizer_config: dict[str, Any] | None
 ) -> None:
-    _write_json(directory / "config.json", document)
-    _write_json(directory / "preprocessor_config.json", presets.PREPROCESSOR)
-    _write_json(directory / "generation_config.json", presets.GENERATION)
+    write_json(directory / "config.json", document)
+    write_json(directory / "preprocessor_config.json", presets.PREPROCESSOR)
+    write_json(directory / "generation_config.json", presets.GENERATION)
     if vocabulary:
         (directory / "tiktoken.model").write_bytes(vocabulary)
     if tokenizer_config is not None:
-        _write_json(directory / "tokenizer_config.json", tokenizer_config)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+        write_json(directory / "tokenizer_config.json", tokenizer_config)

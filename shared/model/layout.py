@@ -1,7 +1,8 @@
 """The released tensor names and shapes, derived from a configuration: one table for loading, making and inspecting.
 
 Input: ``ModelConfig``. Output: ``Entry`` per weight, and ``Stored`` per tensor as it lies on disk (a linear layer in
-INT4 is three tensors). Source: the tensor listing of the released Kimi-K2.5.
+INT4 is three tensors). Source: the tensor listing of the released Kimi-K2.5; for Kimi-VL the parameter names of vLLM's
+``kimi_vl.py`` and ``moonvit.py``, which load the released files as they are.
 """
 
 import math
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from kernels.formats import int4_shapes
-from shared.model.config import ModelConfig, QuantizationConfig, TextConfig, VisionConfig
+from shared.model.config import Family, ModelConfig, QuantizationConfig, TextConfig, VisionConfig
 
 SIZES = {"BF16": 2, "F16": 2, "F32": 4, "I32": 4}
 """Bytes per element of the stored types, in safetensors' words."""
@@ -19,7 +20,11 @@ DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 
 TEXT = "language_model."
 VISION = "vision_tower."
-PROJECTOR = "mm_projector."
+PROJECTOR: dict[Family, tuple[str, str, str]] = {
+    "kimi_k25": ("mm_projector.pre_norm", "mm_projector.proj.0", "mm_projector.proj.2"),
+    "kimi_vl": ("multi_modal_projector.pre_norm", "multi_modal_projector.linear_1", "multi_modal_projector.linear_2"),
+}
+"""Norm, first and second layer."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,12 @@ class Stored:
     shard: int
 
     @property
+    def element_bytes(self) -> int:
+        return SIZES[self.dtype]
+
+    @property
     def size_bytes(self) -> int:
-        return math.prod(self.shape) * SIZES[self.dtype]
+        return math.prod(self.shape) * self.element_bytes
 
 
 Packed = Callable[[str], bool]
@@ -67,7 +76,7 @@ def entries(config: ModelConfig) -> Iterator[Entry]:
         yield from _decoder_layer(config.text, layer, layer + 1)
     yield from _text_ends(config.text, after + 1)
     if config.vision is not None:
-        yield from _projector(config.vision, config.text, after + 2)
+        yield from _projector(config, config.vision, after + 2)
         yield from _tower(config.vision, after + 3)
 
 
@@ -163,11 +172,12 @@ def _text_ends(config: TextConfig, shard: int) -> Iterator[Entry]:
     yield Entry(f"{TEXT}model.norm", "weight", (config.hidden_size,), shard)
 
 
-def _projector(vision: VisionConfig, text: TextConfig, shard: int) -> Iterator[Entry]:
+def _projector(config: ModelConfig, vision: VisionConfig, shard: int) -> Iterator[Entry]:
+    norm, first, second = PROJECTOR[config.family]
     merged = vision.merged_size
-    yield from _biased(f"{PROJECTOR}pre_norm", (vision.hidden_size,), shard)
-    yield from _biased(f"{PROJECTOR}proj.0", (merged, merged), shard)
-    yield from _biased(f"{PROJECTOR}proj.2", (text.hidden_size, merged), shard)
+    yield from _biased(norm, (vision.hidden_size,), shard)
+    yield from _biased(first, (merged, merged), shard)
+    yield from _biased(second, (config.text.hidden_size, merged), shard)
 
 
 def _tower(config: VisionConfig, shard: int) -> Iterator[Entry]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from shared.model.config import ModelConfig
 from shared.model.decoder import TextModel
-from shared.model.projector import Projector
+from shared.model.projector import KimiVLProjector, Projector
 from shared.model.vision import Grid, VisionTower
 
 
@@ -20,7 +20,15 @@ class Network(nn.Module):
         self.language_model = TextModel(config.text, latent_eps)
         if config.vision is not None:
             self.vision_tower = VisionTower(config.vision)
-            self.mm_projector = Projector(config.vision, config.text)
+            if config.family == "kimi_vl":
+                self.multi_modal_projector = KimiVLProjector(config.vision, config.text)
+            else:
+                self.mm_projector = Projector(config.vision, config.text)
+
+    @property
+    def projector(self) -> nn.Module:
+        """Under whichever name the family has it."""
+        return self.multi_modal_projector if self.config.family == "kimi_vl" else self.mm_projector
 
     def encode(self, patches: Tensor, grid: Grid) -> Tensor:
         """uint8 patches [t*h*w, 3, 14, 14] of one item to embeddings [h/2 * w/2, D].
@@ -29,7 +37,7 @@ class Network(nn.Module):
         """
         text = self.language_model
         pixels = (patches.to(text.device).float() / 255 - 0.5) * 2
-        return self.mm_projector(self.vision_tower(pixels.to(text.dtype), grid))
+        return self.projector(self.vision_tower(pixels.to(text.dtype), grid))
 
     def embed(self, ids: Tensor, first: int, media: Sequence[tuple[int, Tensor]]) -> Tensor:
         """Embeddings [T, D] of the ids [T] at positions first and on. Each of ``media`` is (position, [M, D]): its

@@ -3,7 +3,7 @@
 Input: preset name and number of vocabulary ranks. Output: JSON documents. Special ids keep the released distances.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 RELEASED_RANKS = 163_584
 SPECIALS = 256
@@ -110,8 +110,41 @@ TINY_VISION: dict[str, Any] = {
     "vt_num_hidden_layers": 2,
 }
 
-PRESETS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {"tiny": (TINY_TEXT, TINY_VISION)}
-"""Name: text and vision section, without what depends on the vocabulary."""
+TINY_VL_TEXT: dict[str, Any] = TINY_TEXT | {
+    "max_position_embeddings": 131_072,
+    "model_type": "deepseek_v3",
+    "n_shared_experts": 2,
+    "q_lora_rank": None,
+    "rope_scaling": None,
+    "rope_theta": 800_000.0,
+    "routed_scaling_factor": 2.446,
+}
+
+TINY_VL_VISION: dict[str, Any] = {
+    "hidden_size": 64,
+    "init_pos_emb_height": 64,
+    "init_pos_emb_width": 64,
+    "intermediate_size": 128,
+    "merge_kernel_size": [2, 2],
+    "model_type": "moonvit",
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "patch_size": 14,
+}
+
+K25: dict[str, Any] = {
+    "architectures": ["KimiK25ForConditionalGeneration"],
+    "model_type": "kimi_k25",
+    "use_unified_vision_chunk": True,
+    "video_placeholder": "<|kimi_k25_video_placeholder|>",
+}
+KIMI_VL: dict[str, Any] = {"architectures": ["KimiVLForConditionalGeneration"], "model_type": "kimi_vl"}
+
+PRESETS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "tiny": (K25, TINY_TEXT, TINY_VISION),
+    "tiny-vl": (KIMI_VL, TINY_VL_TEXT, TINY_VL_VISION),
+}
+"""Name: top level, text and vision section, without what depends on the vocabulary."""
 
 PREPROCESSOR: dict[str, Any] = {
     "media_proc_cfg": {
@@ -141,21 +174,23 @@ GENERATION: dict[str, Any] = {
 """Short answers, and a mark by which every surface can say that the answers are noise."""
 
 
-def document(preset: str, rank_count: int) -> dict[str, Any]:
+Experts = Literal["int4", "bf16"]
+
+
+def document(preset: str, rank_count: int, experts: Experts = "int4") -> dict[str, Any]:
     """config.json of a preset with a vocabulary of ``rank_count`` ranks and 256 special tokens behind them."""
-    text, vision = PRESETS[preset]
+    top, text, vision = PRESETS[preset]
+    if experts == "bf16":
+        text = {name: value for name, value in text.items() if name != "quantization_config"}
     shift = rank_count - RELEASED_RANKS
     ids = {"bos_token_id": BOS + shift, "eos_token_id": IM_END + shift, "pad_token_id": PAD + shift}
     return {
-        "architectures": ["KimiK25ForConditionalGeneration"],
+        **top,
         **ids,
         "dtype": "bfloat16",
         "ignore_index": -100,
         "media_placeholder_token_id": MEDIA_PAD + shift,
-        "model_type": "kimi_k25",
         "text_config": text | ids | {"vocab_size": rank_count + SPECIALS},
         "tie_word_embeddings": False,
-        "use_unified_vision_chunk": True,
-        "video_placeholder": "<|kimi_k25_video_placeholder|>",
         "vision_config": vision,
     }

@@ -48,6 +48,15 @@ class Shards:
     def files(self) -> list[Path]:
         return sorted({self.directory / file for file in self._where.values()})
 
+    @property
+    def names(self) -> Iterable[str]:
+        return self._where.keys()
+
+    def release(self) -> None:
+        """Close all files, so that nothing stays mapped but what is still in use; the next access opens them again."""
+        self._stack.close()
+        self._files.clear()
+
     def check(self, wanted: Iterable[Stored], known: Iterable[str] = ()) -> None:
         """Raise BadInput naming every wanted tensor that is missing, truncated, of another shape or type, and every
         tensor on disk that is neither wanted nor ``known``."""

@@ -1,4 +1,5 @@
-"""MoonViT3d: the vision tower for one image, or one chunk of up to four frames.
+"""MoonViT3d: the vision tower for one image, or one chunk of up to four frames. With one frame it is MoonViT, the
+tower of Kimi-VL, under the same names.
 
 Input: normalised patches [T*h*w, 3, 14, 14] in raster order and their grid (T, h, w). Output: merged patches.
 Letters: T frames, h and w patches, N = T*h*w, C hidden size, A heads, B head size.

@@ -18,6 +18,8 @@ def rows() -> Iterator[Row]:
     yield comparisons.ways_of_feeding(SEEDS)
     yield comparisons.vision_rows(SEEDS)
     yield comparisons.image_logits(SEEDS)
+    yield comparisons.kimi_vl_rows(SEEDS)
+    yield comparisons.kimi_vl_logits(SEEDS)
     yield comparisons.bfloat16_choice(SEEDS)
     yield comparisons.int4(COLUMNS)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32, unpack_from_int32
@@ -11,11 +12,12 @@ from torch import Tensor
 
 from kernels.reference.int4 import dequantize_int4_ref, pack_int4_ref, quantize_int4_ref, unpack_int4_ref
 from shared.model.network import Network
-from tests.oracle.configurations import random_ids, random_network, random_patches
+from tests.oracle.configurations import random_document, random_ids, random_network, random_patches, random_vl_document
 from tests.oracle.networks import text_oracle, vision_oracle, whole_oracle
 
 TOLERANCE = 1e-4
 LENGTH = 64
+Document = Callable[[int], dict[str, Any]]
 LAST = 262_144
 GRIDS = ((1, 2, 2), (1, 6, 10), (2, 2, 14), (3, 6, 6), (4, 14, 24), (1, 64, 64), (1, 2, 66), (4, 10, 2))
 
@@ -73,11 +75,34 @@ def vision_rows(seeds: Iterable[int]) -> Row:
     return _row("vision embeddings, t = 1 to 4, odd grids", seeds, difference)
 
 
-def image_logits(seeds: Iterable[int]) -> Row:
+def kimi_vl_rows(seeds: Iterable[int]) -> Row:
+    """Tower and projector of Kimi-VL, one frame."""
+
+    def difference(seed: int) -> float:
+        network = random_network(seed, random_vl_document)
+        tower, projector = vision_oracle(network)
+        apart = 0.0
+        for _, height, width in GRIDS:
+            grid = (1, height, width)
+            patches = random_patches(grid, seed)
+            merged = tower(_pixels(patches), grid_thw=torch.tensor([grid])).pooler_output
+            apart = max(apart, _apart(network.encode(patches, grid), projector(merged).squeeze(1)))
+        return apart
+
+    return _row("Kimi-VL: image embeddings, odd grids", seeds, difference)
+
+
+def kimi_vl_logits(seeds: Iterable[int]) -> Row:
+    return image_logits(seeds, random_vl_document, "Kimi-VL: image-conditioned logits")
+
+
+def image_logits(
+    seeds: Iterable[int], document: Document = random_document, what: str = "image-conditioned logits"
+) -> Row:
     """The whole model with an image in the prompt."""
 
     def difference(seed: int) -> float:
-        network = random_network(seed)
+        network = random_network(seed, document)
         grid, at, pad = (1, 6, 10), 7, network.config.media_placeholder_token_id
         assert pad is not None
         ids = random_ids(LENGTH, pad, seed)
@@ -90,7 +115,7 @@ def image_logits(seeds: Iterable[int]) -> Row:
         inputs = {"pixel_values": _pixels(patches), "image_grid_thw": torch.tensor([grid])}
         return _apart(ours, oracle(input_ids=ids.unsqueeze(0), **inputs).logits[0])
 
-    return _row("image-conditioned logits", seeds, difference)
+    return _row(what, seeds, difference)
 
 
 def bfloat16_choice(seeds: Iterable[int]) -> Row:

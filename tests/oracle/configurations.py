@@ -1,6 +1,7 @@
 """Random small networks of the released family, with random float32 weights, from a seed."""
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -56,8 +57,19 @@ def random_document(seed: int) -> dict[str, Any]:
     return document
 
 
-def random_network(seed: int) -> Network:
-    network = build(configuration.parse(msgspec.json.encode(random_document(seed))))
+def random_vl_document(seed: int) -> dict[str, Any]:
+    """The same sizes as a Kimi-VL directory: no query rank, two shared experts, plain rotary, two-dimensional tower."""
+    document = random_document(seed)
+    text, vision = document["text_config"], document["vision_config"]
+    shape = presets.document("tiny-vl", RANKS)
+    text |= {name: shape["text_config"][name] for name in ("model_type", "q_lora_rank", "rope_scaling", "rope_theta")}
+    text |= {"n_shared_experts": 2, "routed_scaling_factor": 2.446}
+    tower = {name: vision.get(f"vt_{name}", value) for name, value in shape["vision_config"].items()}
+    return shape | {"dtype": "float32", "text_config": text, "vision_config": tower}
+
+
+def random_network(seed: int, document: Callable[[int], dict[str, Any]] = random_document) -> Network:
+    network = build(configuration.parse(msgspec.json.encode(document(seed))))
     modules: dict[str, nn.Module] = dict(network.named_modules())
     for entry in entries(network.config):
         value = random_weight(entry, seed)

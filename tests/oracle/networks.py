@@ -1,4 +1,8 @@
-"""transformers' ``deepseek_v3`` and ``kimi_k25`` with the weights of one of our networks: an independent opinion."""
+"""transformers' ``deepseek_v3`` and ``kimi_k25`` with the weights of one of our networks: an independent opinion.
+
+transformers has no ``kimi_vl``. Its parts are those of ``kimi_k25`` with one frame, and of ``deepseek_v3`` without a
+query rank and without YaRN, so they are compared with these.
+"""
 
 import re
 from typing import Any
@@ -40,9 +44,9 @@ def text_oracle(network: Network) -> nn.Module:
 
 
 def text_config(config: TextConfig) -> DeepseekV3Config:
-    yarn = config.yarn
-    assert yarn is not None
-    rope = {name: getattr(yarn, name) for name in yarn.__struct_fields__}
+    rope: dict[str, Any] = {"rope_type": "default"}
+    if config.yarn is not None:
+        rope = {name: getattr(config.yarn, name) for name in config.yarn.__struct_fields__} | {"rope_type": "yarn"}
     values: dict[str, Any] = {name: getattr(config, name) for name in config.__struct_fields__ if name != "yarn"}
     theta = values.pop("rope_theta")
     return DeepseekV3Config(
@@ -51,7 +55,7 @@ def text_config(config: TextConfig) -> DeepseekV3Config:
         topk_group=1,
         num_key_value_heads=config.num_attention_heads,
         num_mtp_layers=0,
-        rope_parameters=rope | {"rope_type": "yarn", "rope_theta": theta},
+        rope_parameters=rope | {"rope_theta": theta},
         attn_implementation="eager",
     )
 
@@ -76,11 +80,20 @@ def vision_oracle(network: Network) -> tuple[nn.Module, nn.Module]:
     tower = Kimi_K25VisionModel(config.vision_config).eval()
     tower.load_state_dict(_renamed(network.vision_tower.state_dict(), config.vision_config.num_attention_heads))
     projector = Kimi_K25MultimodalProjection(config).eval()
-    state = network.mm_projector.state_dict()
-    projector.load_state_dict(
-        {name.replace("proj.0", "in_proj").replace("proj.2", "out_proj"): value for name, value in state.items()}
-    )
+    state = network.projector.state_dict()
+    projector.load_state_dict({_renamed_projection(name): value for name, value in state.items()})
     return tower, projector
+
+
+def _renamed_projection(name: str) -> str:
+    for ours, theirs in (
+        ("proj.0", "in_proj"),
+        ("proj.2", "out_proj"),
+        ("linear_1", "in_proj"),
+        ("linear_2", "out_proj"),
+    ):
+        name = name.replace(ours, theirs)
+    return name
 
 
 def whole_oracle(network: Network) -> nn.Module:

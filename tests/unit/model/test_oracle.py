@@ -35,6 +35,11 @@ def test_image_conditioned_logits() -> None:
     check(comparisons.image_logits(SEEDS))
 
 
+def test_kimi_vl() -> None:
+    check(comparisons.kimi_vl_rows(SEEDS))
+    check(comparisons.kimi_vl_logits(SEEDS))
+
+
 def test_bfloat16_chooses_alike() -> None:
     check(comparisons.bfloat16_choice(SEEDS))
 
