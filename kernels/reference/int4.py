@@ -12,7 +12,7 @@ from kernels.formats import INT4_GROUP, INT4_PER_WORD, SCALE_DTYPE
 
 OFFSET = 8
 SMALLEST_SCALE = 1e-5
-ROWS = 32
+ROWS = 128
 """Dequantised at a time."""
 
 

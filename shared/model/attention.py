@@ -106,7 +106,7 @@ class LatentAttention(nn.Module):
 
 
 def causal(scores: Tensor, first: int, start: int) -> Tensor:
-    """Hide keys behind their query, in place: scores [H, T, S] of queries first, first+1, … and keys start, start+1, …"""
+    """Hide keys behind their query, in place: scores [H, T, S] of queries first, first+1, … and keys start and on."""
     queries, keys = scores.shape[-2:]
     if start + keys <= first + 1:
         return scores

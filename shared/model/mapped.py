@@ -1,4 +1,4 @@
-"""Weights out of mapped files: kept as views where they fit, else copied piece by piece, giving the source's pages back.
+"""Weights out of mapped files: views where they fit, else copied piece by piece, and the source's pages given back.
 
 Input: a view of a mapped file. Output: a tensor of the wanted type on the wanted device. A mapped page counts as this
 process's memory from its first use on; without giving it back, a converted model would count twice.

@@ -37,7 +37,7 @@ ONE_TOKEN = "q"
 
 async def test_the_engine_serves_a_full_context_and_refuses_one_token_more(tmp_path: Path) -> None:
     """``make long-context``, with a shorter context."""
-    figures = await measure(tmp_path, CONTEXT)
+    figures = await measure(tmp_path, CONTEXT, threads=1)
     assert figures["served"] == {"prompt_tokens": CONTEXT, "completion_tokens": 1}
     assert figures["refused"]["status"] == 400
     assert f"{CONTEXT + 1} prompt tokens" in figures["refused"]["message"]

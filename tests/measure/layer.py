@@ -1,7 +1,7 @@
 """``python -m tests.measure.layer``: one decoder layer of the released size, from a safetensors file, loaded and run.
 
 Writes a checkpoint with the released widths (7168 wide, 384 INT4 experts, 64 heads), one layer and a small vocabulary
-to a temporary folder (9.9 GB), loads it in a fresh process and times slices of a prompt and single tokens. Prints one
+to a temporary folder (9.9 GB), loads it in a fresh process and times a prompt of one slice and single tokens. Prints one
 JSON object; exit code 1 when it took more than 16 GiB.
 """
 
@@ -62,7 +62,7 @@ def prefill(shard: Shard, state: ShardState, tokens: int) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.measure.layer")
-    parser.add_argument("--prompt", type=int, default=512, help="tokens (default: 512)")
+    parser.add_argument("--prompt", type=int, default=256, help="tokens (default: 256)")
     parser.add_argument("--answer", type=int, default=8, help="tokens (default: 8)")
     parser.add_argument("--directory", type=Path, help="a layer written before; what the fresh process is given")
     parsed = parser.parse_args()

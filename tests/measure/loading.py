@@ -1,4 +1,4 @@
-"""``python -m tests.measure.loading DIR``: what loading a checkpoint takes at its peak, and what stays. One JSON object.
+"""``python -m tests.measure.loading DIR``: what loading takes at its peak, and what stays. One JSON object.
 
 To be run in a process of its own: peaks of a process are never forgotten. All figures but ``weight_bytes`` are growth
 of the resident set over that of the process with all imports and an empty network. ``resident_bytes`` is measured

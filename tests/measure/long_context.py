@@ -1,7 +1,8 @@
 """``python -m tests.measure.long_context``: a prompt that fills the context, and one token more, asked of the service.
 
 A one-layer checkpoint with released positions (262,144) is served by the inference service as it is configured by
-default, over a bus in this process. Prints one JSON object; exit code 1 when an answer is not the promised one.
+default, but on all cores, over a bus in this process. Prints one JSON object; exit code 1 when an answer is not the
+promised one.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from schemas import names
 from schemas.generation import GenerateRequest, GenerationFinished, GenerationItem
@@ -67,8 +69,8 @@ async def ask(broker: FakeBroker, blobs: BlobStore, model: str, prompt_tokens: i
     return items[-1]
 
 
-async def measure(directory: Path, context: int) -> dict[str, Any]:
-    config = InferenceConfig(checkpoint_dir=write_checkpoint(directory / "one-layer", context))
+async def measure(directory: Path, context: int, threads: int) -> dict[str, Any]:
+    config = InferenceConfig(checkpoint_dir=write_checkpoint(directory / "one-layer", context), threads=threads)
     broker, blobs = FakeBroker(1), BlobStore.open((directory / "blobs").as_uri())
     bus = broker.bus("inference")
     process = Process(name="inference", bus=bus, blobs=blobs, telemetry=Telemetry("inference", bus.instance, bus))
@@ -83,6 +85,7 @@ async def measure(directory: Path, context: int) -> dict[str, Any]:
             refusal = {"status": error.status, "message": error.message}
     return {
         "context_length": context,
+        "threads": threads,
         "slice_tokens": config.prefill_slice_tokens,
         "served": {"prompt_tokens": finished.prompt_tokens, "completion_tokens": finished.completion_tokens},
         "refused": refusal,
@@ -98,7 +101,7 @@ def main() -> int:
     context = parser.parse_args().context
     logging.basicConfig(level=logging.WARNING)
     with tempfile.TemporaryDirectory(prefix="moontide-") as name:
-        figures = asyncio.run(measure(Path(name), context))
+        figures = asyncio.run(measure(Path(name), context, torch.get_num_threads()))
     print(json.dumps(figures))
     served = figures["served"] == {"prompt_tokens": context, "completion_tokens": 1}
     return 0 if served and figures["refused"] else 1
