@@ -1,8 +1,8 @@
 """``python -m tests.measure.layer``: one decoder layer of the released size, from a safetensors file, loaded and run.
 
 Writes a checkpoint with the released widths (7168 wide, 384 INT4 experts, 64 heads), one layer and a small vocabulary
-to a temporary folder (9.9 GB), loads it in a fresh process and times a prompt of one slice and single tokens. Prints one
-JSON object; exit code 1 when it took more than 16 GiB.
+to a temporary folder (9.9 GB), loads it in a fresh process and times a prompt of one slice and single tokens.
+Prints one JSON object; exit code 1 when it took more than 16 GiB.
 """
 
 import argparse
