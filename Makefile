@@ -19,10 +19,10 @@ CLIP := .make/demo.mp4
 export MEDIA ASK
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit size clean
+.PHONY: help setup demo test check unit oracle layer long-context size clean
 
 help: ## list all targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=…       interpreter for .venv, 3.11 or newer (default: python3)"
 	@echo "  TORCH_INDEX=…  package index for torch; without a GPU: https://download.pytorch.org/whl/cpu"
@@ -44,6 +44,15 @@ check: $(DEV) ## formatting, lint, types, import contracts, generated schemas
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/python -m schemas.generate --check
+
+oracle: $(DEV) ## compare the model with independent implementations, as a table
+	$(BIN)/python -m tests.oracle
+
+layer: $(DEV) ## time one layer of the released size (writes 10 GB to TMPDIR, needs 16 GiB), as JSON
+	@$(BIN)/python -m tests.measure.layer
+
+long-context: $(DEV) ## serve a prompt of 262,144 tokens and refuse one more (some minutes), as JSON
+	@$(BIN)/python -m tests.measure.long_context
 
 setup: $(DEV) ## only install what demo and test need
 

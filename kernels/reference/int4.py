@@ -15,6 +15,8 @@ SCALE_DTYPE = torch.bfloat16
 SHAPE_DTYPE = torch.int32
 OFFSET = 8
 SMALLEST_SCALE = 1e-5
+ROWS = 128
+"""Dequantised at a time."""
 
 
 def pack_int4_ref(values: Tensor) -> Tensor:
@@ -48,10 +50,15 @@ def quantize_int4_ref(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def dequantize_int4_ref(packed: Tensor, scale: Tensor, columns: int, dtype: torch.dtype) -> Tensor:
-    """[R, W] words and [R, G] scales to [R, C]: w = q * scale in float32, then one rounding to ``dtype``."""
-    values = unpack_int4_ref(packed, columns).float()  # [R, C]
-    scales = scale.float().repeat_interleave(INT4_GROUP, dim=1)[:, :columns]  # [R, C]
-    return (values * scales).to(dtype)
+    """[R, W] words and [R, G] scales to [R, C]: w = q * scale in float32, then one rounding to ``dtype``.
+
+    Some rows at a time: what lies between words and weights stays small.
+    """
+    weight = torch.empty(len(packed), columns, dtype=dtype, device=packed.device)  # [R, C]
+    for rows, words, scales in zip(weight.split(ROWS), packed.split(ROWS), scale.split(ROWS), strict=True):
+        wide = scales.float().repeat_interleave(INT4_GROUP, dim=1)[:, :columns]
+        rows.copy_(unpack_int4_ref(words, columns).float().mul_(wide))
+    return weight
 
 
 def linear_int4_ref(x: Tensor, packed: Tensor, scale: Tensor) -> Tensor:

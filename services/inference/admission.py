@@ -11,6 +11,7 @@ from schemas.generation import GenerateRequest
 from services.inference.encoder import check_span
 from services.inference.sampling import SamplingRule
 from shared.errors import BadInput
+from shared.language.context import answer_room
 from shared.model.config import ModelConfig
 
 ID_BYTES = 4
@@ -25,7 +26,12 @@ def check_request(request: GenerateRequest, config: ModelConfig) -> None:
         raise refusal("prompt_ids", "the prompt is empty")
     if request.max_tokens < 1:
         raise refusal("max_tokens", "max_tokens must be at least 1")
-    if prompt + request.max_tokens > context:
+    room = answer_room(context, prompt)
+    if not room:
+        raise BadInput(
+            "generation.too_long", f"{prompt} prompt tokens exceed the context of {context} tokens", param="prompt_ids"
+        )
+    if request.max_tokens > room:
         raise BadInput(
             "generation.too_long",
             f"{prompt} prompt tokens and max_tokens {request.max_tokens} exceed the context of {context} tokens",

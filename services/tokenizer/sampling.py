@@ -14,6 +14,7 @@ from schemas.generation import ThinkingLimit
 from services.tokenizer.checkpoint import Checkpoint
 from shared.errors import BadInput
 from shared.language import specials
+from shared.language.context import answer_room
 
 THINKING_TEMPERATURE = 1.0
 INSTANT_TEMPERATURE = 0.6
@@ -46,7 +47,8 @@ def check_sampling(sampling: Sampling) -> None:
 
 
 def decide(request: ChatRequest, request_id: str, checkpoint: Checkpoint, prompt_tokens: int) -> Decoding:
-    """Raises BadInput when the prompt, or prompt and ``max_tokens`` together, exceed the context."""
+    """Raises BadInput when the prompt, or prompt and ``max_tokens`` together, exceed the context. Without
+    ``max_tokens`` the answer may fill it."""
     sampling, defaults = request.sampling, checkpoint.defaults
     recommended = THINKING_TEMPERATURE if request.thinking else INSTANT_TEMPERATURE
     max_tokens = _max_tokens(sampling.max_tokens, checkpoint, prompt_tokens)
@@ -75,8 +77,8 @@ def forbidden_ids(checkpoint: Checkpoint, *, thinking: bool, tools: bool) -> byt
 
 
 def _max_tokens(wanted: int | None, checkpoint: Checkpoint, prompt_tokens: int) -> int:
-    room = checkpoint.context_length - prompt_tokens
-    if room < 1:
+    room = answer_room(checkpoint.context_length, prompt_tokens)
+    if not room:
         raise BadInput(
             "chat.context_overflow",
             f"the prompt has {prompt_tokens} tokens, and the context holds {checkpoint.context_length}",

@@ -23,11 +23,11 @@ class SoftmaxSum:
         self.total = self.sum = torch.empty(0)
 
     def add(self, scores: Tensor, values: Tensor) -> None:
-        """scores [H, T, S] float32 with -inf where a key is hidden, values [H or 1, S, V]."""
+        """scores [H, T, S] float32 with -inf where a key is hidden, values [H or 1, S, V]. Writes over ``scores``."""
         largest = scores.amax(-1, keepdim=True)
         if self.largest is not None:
             largest = torch.maximum(self.largest, largest)
-        weights = torch.exp(scores - largest)  # [H, T, S]
+        weights = scores.sub_(largest).exp_()  # [H, T, S]
         total, part = weights.sum(-1, keepdim=True), (weights.to(values.dtype) @ values).float()
         if self.largest is None:
             self.total, self.sum = total, part
@@ -91,7 +91,7 @@ class LatentAttention(nn.Module):
         for start, block in cache.blocks():
             latent, key = block.split([self.config.kv_lora_rank, self.config.qk_rope_head_dim], dim=-1)
             keys = latent @ expand_keys.transpose(1, 2)  # [H, S, N]
-            scores = (nope @ keys.transpose(1, 2) + rope @ key.T).float() * self.scale  # [H, T, S]
+            scores = (nope @ keys.transpose(1, 2)).add_(rope @ key.T).float().mul_(self.scale)  # [H, T, S]
             softmax.add(causal(scores, first, start), latent @ expand_values.transpose(1, 2))
         return softmax.result()
 
@@ -100,15 +100,15 @@ class LatentAttention(nn.Module):
         query = torch.cat((nope @ expand_keys, rope), dim=-1)  # [H, T, R + P]
         softmax = SoftmaxSum()
         for start, block in cache.blocks():
-            scores = (query @ block.T).float() * self.scale  # [H, T, S]
+            scores = (query @ block.T).float().mul_(self.scale)  # [H, T, S]
             softmax.add(causal(scores, first, start), block[:, : self.config.kv_lora_rank].unsqueeze(0))
         return softmax.result().to(nope.dtype) @ expand_values.transpose(1, 2)
 
 
 def causal(scores: Tensor, first: int, start: int) -> Tensor:
-    """Hide keys behind their query: scores [H, T, S] of queries first, first+1, … and keys start, start+1, …"""
+    """Hide keys behind their query, in place: scores [H, T, S] of queries first, first+1, … and keys start and on."""
     queries, keys = scores.shape[-2:]
     if start + keys <= first + 1:
         return scores
     visible = torch.ones(queries, keys, dtype=torch.bool, device=scores.device).tril(first - start)
-    return scores.masked_fill(~visible, float("-inf"))
+    return scores.masked_fill_(~visible, float("-inf"))

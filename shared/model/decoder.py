@@ -57,11 +57,16 @@ class TextModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.model.embed_tokens.weight.dtype
+        return self._held_weight.dtype
 
     @property
     def device(self) -> torch.device:
-        return self.model.embed_tokens.weight.device
+        return self._held_weight.device
+
+    @property
+    def _held_weight(self) -> Tensor:
+        """Any weight that is here: a process may hold a part of the model, the rest is on the meta device."""
+        return next((weight for weight in self.parameters() if not weight.is_meta), self.model.embed_tokens.weight)
 
     def new_caches(self) -> list[LatentCache]:
         """Empty caches of one sequence, one per layer."""

@@ -46,7 +46,11 @@ class Shards:
 
     @property
     def files(self) -> list[Path]:
-        return sorted({self.directory / file for file in self._where.values()})
+        """All of them, wanted or not. Raises BadInput naming those that are not there."""
+        files = sorted({self.directory / file for file in self._where.values()})
+        if missing := [f"missing file {file.name}" for file in files if not file.is_file()]:
+            raise bad_checkpoint(self.directory, missing)
+        return files
 
     @property
     def names(self) -> Iterable[str]:

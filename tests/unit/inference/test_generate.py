@@ -128,6 +128,23 @@ async def test_missing_patches_are_said(handler: GenerateHandler, blobs: Blobs) 
         await answer(handler, request(media=media))
 
 
+@pytest.mark.parametrize(("prompt", "max_tokens"), [(262_144, 1), (262_143, 1), (262_000, 144)])
+async def test_what_fits_the_context_is_admitted(handler: GenerateHandler, prompt: int, max_tokens: int) -> None:
+    handler.check(context(), request(prompt, max_tokens=max_tokens))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "max_tokens", "param"),
+    [(262_145, 1, "prompt_ids"), (262_144, 2, "max_tokens"), (262_143, 2, "max_tokens"), (262_000, 145, "max_tokens")],
+)
+async def test_what_exceeds_the_context_is_refused(
+    handler: GenerateHandler, prompt: int, max_tokens: int, param: str
+) -> None:
+    with pytest.raises(BadInput) as refused:
+        handler.check(context(), request(prompt, max_tokens=max_tokens))
+    assert refused.value.param == param
+
+
 @pytest.mark.parametrize(
     ("changes", "param"),
     [
