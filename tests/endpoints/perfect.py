@@ -24,23 +24,11 @@ MEDIA_TOKENS = 100
 LOAD = 32
 """Streams open at once from which a server that cannot stand load loses words."""
 
-REFUSALS = [
-    "temperature",
-    "top_p",
-    "max_tokens",
-    "role",
-    "stops",
-    "seed",
-    "stream",
-    "no_messages",
-    "empty_messages",
-    "messages_type",
-    "no_model",
-    "content_part",
-    "tools",
-    "tool_choice",
-    "response_format",
-]
+REFUSALS = (
+    *("temperature", "top_p", "max_tokens", "role", "stops", "seed", "stream"),
+    *("no_messages", "empty_messages", "messages_type", "no_model"),
+    *("content_part", "tools", "tool_choice", "response_format"),
+)
 
 DEFECTS = {
     "lists_no_models": "models.list",
@@ -156,8 +144,9 @@ class PerfectEndpoint:
             raise Refusal(403 if self.defect == "forbidden_for_wrong_key" else 401, f"incorrect API key: {sent}")
 
     def _check(self, body: dict[str, Any]) -> None:
-        if body.get("model") != MODEL and self.defect not in ("any_model", "accepts_no_model"):
-            raise Refusal(404, f"there is no model {body['model']!r}", "model")
+        model = body.get("model", MODEL)
+        if model != MODEL and self.defect != "any_model":
+            raise Refusal(404, f"there is no model {model!r}", "model")
         kinds = {part.get("type") for part in parts(body)}
         wanted = {"tools": "tools" in body, "response_format": "response_format" in body}
         wanted |= {"images": "image_url" in kinds, "video": "video_url" in kinds}

@@ -1,5 +1,6 @@
 """Latency of streams: to the first token and between tokens, at each concurrency. Reported, not judged."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -44,5 +45,5 @@ def quantile(seconds: Sequence[float], share: float) -> float:
     if not seconds:
         return 0.0
     ordered = sorted(seconds)
-    rank = max(0, min(len(ordered) - 1, round(share * len(ordered) + 0.5) - 1))
-    return round(ordered[rank] * MILLISECONDS, 2)
+    rank = max(1, math.ceil(share * len(ordered)))
+    return round(ordered[rank - 1] * MILLISECONDS, 2)
