@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from services.cli import session, terminal
@@ -153,7 +153,9 @@ def _judged(check: Check, probe: Probe, verdict: Verdict, *, strict: bool) -> Ou
 def show(card: Scorecard) -> None:
     """The table, then each defect with its reason and the commands that repeat it."""
     console = Console(highlight=False)
-    rows = Table("check", "", "promise", "measured or said", box=None, pad_edge=False)
+    rows = Table(
+        Column("check", no_wrap=True), Column("", no_wrap=True), "promise", "measured or said", box=None, pad_edge=False
+    )
     for outcome in card.outcomes:
         mark, style = MARKS[outcome.status]
         said = figures(outcome.measured) if outcome.status == "passed" else outcome.reason
