@@ -38,6 +38,7 @@ MODULES = {
     "pillow": "PIL",
     "opencv-python-headless": "cv2",
     "tiktoken": "tiktoken",
+    "jsonschema": "jsonschema",
     "rich": "rich",
 }
 """Distribution and import name of what every installation needs."""

@@ -35,7 +35,7 @@ def test_bad_use_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture
     assert "usage: moontide" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["analyze", "chat", "up", "trace", "doctor"])
+@pytest.mark.parametrize("command", ["analyze", "chat", "up", "trace", "verify", "doctor"])
 def test_every_command_has_help_and_json(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([command, "--help"]) == 0
     assert "--json" in capsys.readouterr().out
