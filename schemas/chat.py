@@ -56,6 +56,10 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, tag="chat.requested
     """One msgpack-encoded ``Message`` each, inline or by reference; equal messages are equal bytes."""
     tools: Payload = b""
     """JSON array of OpenAI tool objects, or empty."""
+    tool_choice: bytes = b""
+    """JSON of OpenAI's ``tool_choice`` (a string or an object), or empty for the default."""
+    response_format: Payload = b""
+    """JSON of OpenAI's ``response_format`` object, or empty for plain text."""
     thinking: bool = True
     preserve_thinking: bool = False
     sampling: Sampling = Sampling()

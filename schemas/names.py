@@ -25,6 +25,7 @@ DURABLE_RECORDER_SPANS = "recorder-spans"
 
 # NATS micro services.
 SERVICE_TOKENIZER = "moontide-tokenizer"
+SERVICE_UPSTREAM = "moontide-upstream"
 SERVICE_ENGINE = "moontide-engine"
 SERVICE_RECORDER = "moontide-recorder"
 
