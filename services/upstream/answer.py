@@ -47,6 +47,7 @@ class Answer:
         self._skipper = Skipper(already)
         self._gatherer = tools.CallGatherer()
         self._content: list[str] = []
+        self._waiting = ("", "")
         self._raw_finish: str | None = None
         self.usage: Usage | None = None
 
@@ -70,8 +71,8 @@ class Answer:
     def calls(self, id_prefix: str) -> tuple[ToolCall, ...]:
         return self._gatherer.calls(id_prefix)
 
-    async def take(self, piece: Piece) -> None:
-        """Raises Unavailable(``upstream.not_resumable``) when a repetition differs."""
+    def take(self, piece: Piece) -> None:
+        """Text waits for ``flush``. Raises Unavailable(``upstream.not_resumable``) when a repetition differs."""
         self._gatherer.take(piece.tool_calls)
         self.usage = piece.usage or self.usage
         self._raw_finish = piece.finish_reason or self._raw_finish
@@ -81,8 +82,14 @@ class Answer:
             self.first_at = self.first_at or self._clock.monotonic_seconds()
         if self._out is not None and (piece.content or piece.reasoning):
             reasoning, content = self._skipper.text(piece.reasoning, piece.content)
-            if reasoning or content:
-                await self._send(ChatDelta(reasoning=reasoning, content=content))
+            self._waiting = (self._waiting[0] + reasoning, self._waiting[1] + content)
+
+    async def flush(self) -> None:
+        """Send the text that waits, in one delta."""
+        reasoning, content = self._waiting
+        self._waiting = ("", "")
+        if reasoning or content:
+            await self._send(ChatDelta(reasoning=reasoning, content=content))
 
     def end(self) -> None:
         """The endpoint has nothing more to say. Raises Fault when that cannot be the whole answer."""

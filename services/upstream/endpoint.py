@@ -53,8 +53,9 @@ class Endpoint:
         ) as session:
             yield cls(config, Key(config.key_file), session)
 
-    async def ask(self, body: bytes, *, stream: bool) -> AsyncGenerator[bytes, None]:
-        """JSON of each event, or once of the whole answer where the endpoint does not stream. Raises Fault."""
+    async def ask(self, body: bytes, *, stream: bool) -> AsyncGenerator[list[bytes], None]:
+        """JSON of the events of a stream, as many at once as have arrived; or of the whole answer where the endpoint
+        does not stream. Raises Fault."""
         loop = asyncio.get_running_loop()
         first_at = loop.time() + (self._config.first_token_seconds if stream else self._config.total_seconds)
         try:
@@ -65,10 +66,10 @@ class Endpoint:
             if response.status >= 300:
                 raise await self._refusal(response)
             if _is_whole(response, stream):
-                yield await self._whole(response, self._config.answer_max_bytes)
+                yield [await self._whole(response, self._config.answer_max_bytes)]
             else:
-                async for event in self._events(response, first_at):
-                    yield event
+                async for events in self._events(response, first_at):
+                    yield events
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._fault(error) from None
         finally:
@@ -105,28 +106,26 @@ class Endpoint:
         # Compression would hold back events until a block is full.
         return {**self.key.headers(), "Accept-Encoding": "identity"}
 
-    async def _events(self, response: aiohttp.ClientResponse, first_at: float) -> AsyncGenerator[bytes, None]:
+    async def _events(self, response: aiohttp.ClientResponse, first_at: float) -> AsyncGenerator[list[bytes], None]:
         """Only whole events are a sign of life: an endpoint that drips bytes is as good as silent."""
         loop = asyncio.get_running_loop()
-        parser, limit_at, received = EventParser(), first_at, 0
-        while piece := await self._read(response, limit_at):
+        parser, limit_at, received, done = EventParser(), first_at, 0, False
+        while not done and (piece := await self._read(response, limit_at)):
             received += len(piece)
             self._check_size(received)
-            for event in self._parsed(parser, piece):
-                if event == DONE:
-                    await self._linger(response)
-                    return
-                yield event
+            events, done, fault = _parsed(parser.feed(piece))
+            if events:
+                yield events
                 limit_at = loop.time() + self._config.idle_seconds
-        for event in self._parsed(parser, None):
-            if event != DONE:
-                yield event
-
-    def _parsed(self, parser: EventParser, piece: bytes | None) -> Iterator[bytes]:
-        try:
-            yield from parser.close() if piece is None else parser.feed(piece)
-        except MalformedStreamError as error:
-            raise broken("malformed", f"the model's endpoint sent a damaged stream: {error}") from None
+            if fault is not None:
+                raise fault
+        if done:
+            await self._linger(response)
+            return
+        events, _, fault = _parsed(parser.close())
+        yield events
+        if fault is not None:
+            raise fault
 
     async def _read(self, response: aiohttp.ClientResponse, limit_at: float) -> bytes:
         async with asyncio.timeout_at(limit_at):
@@ -188,6 +187,19 @@ _TRANSLATIONS: tuple[tuple[Any, str, str, bool], ...] = (
     (aiohttp.ServerDisconnectedError, "died", "the model's endpoint closed the connection", True),
     (OSError, "died", "the connection to the model's endpoint broke", True),
 )
+
+
+def _parsed(found: Iterator[bytes]) -> tuple[list[bytes], bool, Fault | None]:
+    """The events, whether the stream says that it is done, and what is wrong behind the last event."""
+    events: list[bytes] = []
+    try:
+        for event in found:
+            if event == DONE:
+                return events, True, None
+            events.append(event)
+    except MalformedStreamError as error:
+        return events, False, broken("malformed", f"the model's endpoint sent a damaged stream: {error}")
+    return events, False, None
 
 
 def _is_whole(response: aiohttp.ClientResponse, stream: bool) -> bool:

@@ -90,13 +90,23 @@ class Exchange:
 
     async def _receive(self, body: bytes, answer: Answer, stream: bool) -> None:
         try:
-            async with aclosing(self.endpoint.ask(body, stream=stream)) as events:
-                async for data in events:
-                    await answer.take(read_piece(data, self.endpoint.key.redact))
+            async with aclosing(self.endpoint.ask(body, stream=stream)) as batches:
+                async for events in batches:
+                    await self._take(events, answer)
         except Fault:
             if not answer.complete:  # what breaks behind the finish reason takes nothing from the answer
                 raise
         answer.end()
+
+    async def _take(self, events: list[bytes], answer: Answer) -> None:
+        """What arrived together goes on together; what came before a damaged event goes on as well."""
+        try:
+            for data in events:
+                answer.take(read_piece(data, self.endpoint.key.redact))
+        except Fault:
+            await answer.flush()
+            raise
+        await answer.flush()
 
     def _report(self, fault: Fault) -> None:
         if fault.unhealthy:

@@ -184,7 +184,7 @@ async def test_a_resume_is_refused_for_good_where_answers_are_drawn() -> None:
 @pytest.mark.parametrize("ask", ["hello", "call all"])
 async def test_a_resume_is_continued_where_answers_repeat(ask: str) -> None:
     chat = request(user(ask), sampling=REPEATABLE, tools=[WEATHER, CLOCK])
-    async with serving() as endpoint, stand(endpoint.url) as one:
+    async with serving(script(token_seconds=0.002)) as endpoint, stand(endpoint.url) as one:
         whole = await one.ask(chat)
         for kept in range(len(whole.deltas) + 1):
             resume = b"".join(delta.resume for delta in whole.deltas[:kept])
