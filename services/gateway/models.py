@@ -1,4 +1,4 @@
-"""The models that are served: the union of what tokenizer replicas announce in discovery.
+"""The models that are served: the union of what tokenizers and upstreams announce in discovery.
 
 Input: discovery metadata. Output: model entries. Cached for about a second; it must not know how a model is called.
 """
@@ -11,6 +11,9 @@ from schemas import names
 from shared.bus.interface import Bus, ServiceInfo
 from shared.clock import Clock
 from shared.errors import NotFound, Unavailable
+
+ANSWERERS = (names.SERVICE_TOKENIZER, names.SERVICE_UPSTREAM)
+"""Micro services that answer chats."""
 
 ALIAS = "default"
 """Stands for the only model, where there is exactly one."""
@@ -45,8 +48,8 @@ class ModelDirectory:
         """What is served now, sorted by name. Raises Unavailable when the bus cannot be asked."""
         async with self._asking:
             if self._asked_at is None or self._clock.monotonic_seconds() - self._asked_at > self._max_age_seconds:
-                infos = await self._bus.discover(names.SERVICE_TOKENIZER)
-                self._entries = union(infos, self._created)
+                found = await asyncio.gather(*(self._bus.discover(service) for service in ANSWERERS))
+                self._entries = union([info for infos in found for info in infos], self._created)
                 self._seen |= set(self._entries)
                 self._asked_at = self._clock.monotonic_seconds()
         return tuple(self._entries[name] for name in sorted(self._entries))
