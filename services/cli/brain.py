@@ -16,7 +16,7 @@ from services.cli.topology import Serving, Upstream
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     either = parser.add_mutually_exclusive_group()
-    either.add_argument("--checkpoint", type=Path, metavar="DIR", help="serve these weights (default: tiny random ones)")
+    either.add_argument("--checkpoint", type=Path, metavar="DIR", help="weights to serve (default: tiny random ones)")
     either.add_argument("--upstream", metavar="URL", help="serve the model behind this OpenAI-compatible endpoint")
     group = parser.add_argument_group("with --upstream")
     group.add_argument("--upstream-key-file", type=Path, metavar="FILE", help="holds the endpoint's API key")

@@ -85,7 +85,7 @@ class Upstream:
 
 @dataclass(frozen=True)
 class Serving:
-    """What a stack serves: a checkpoint of this machine, or an endpoint elsewhere. ``port`` 0 lets the gateway choose."""
+    """What a stack serves: a checkpoint here, or an endpoint elsewhere. ``port`` 0 lets the gateway choose."""
 
     port: int
     model: str = ""

@@ -1,6 +1,7 @@
 """`moontide up`: broker and all services on this machine, until Ctrl-C, which drains them in order.
 
-Input: a port, a checkpoint or an endpoint, and a data directory. Output: a supervised stack; nothing of it survives this process.
+Input: a port, a checkpoint or an endpoint, and a data directory. Output: a supervised stack; nothing of it survives
+this process.
 """
 
 import argparse

@@ -39,7 +39,7 @@ class ModelDirectory:
         self._clock = clock
         self._max_age_seconds = max_age_seconds
         self._entries: dict[str, ModelEntry] = {}
-        self._seen: set[str] = set()
+        self._seen: dict[str, ModelEntry] = {}
         self._asked_at: float | None = None
         self._created = int(clock.unix_seconds())
         self._asking = asyncio.Lock()
@@ -50,7 +50,7 @@ class ModelDirectory:
             if self._asked_at is None or self._clock.monotonic_seconds() - self._asked_at > self._max_age_seconds:
                 found = await asyncio.gather(*(self._bus.discover(service) for service in ANSWERERS))
                 self._entries = union([info for infos in found for info in infos], self._created)
-                self._seen |= set(self._entries)
+                self._seen |= self._entries
                 self._asked_at = self._clock.monotonic_seconds()
         return tuple(self._entries[name] for name in sorted(self._entries))
 
@@ -66,7 +66,12 @@ class ModelDirectory:
             return known[0]
         if not known and not self._seen:
             raise Unavailable("model.none", "no model is being served yet", retry_after_seconds=2.0)
-        raise _unknown(name, sorted(self._seen | set(known)))
+        raise _unknown(name, sorted({*self._seen, *known}))
+
+    def capabilities(self, name: str) -> frozenset[str]:
+        """What a resolved model was last heard to announce; empty when it announces nothing."""
+        entry = self._seen.get(name)
+        return frozenset(entry.capabilities) if entry is not None else frozenset()
 
     async def entry(self, name: str) -> ModelEntry:
         """Raises NotFound(``model_not_found``)."""
