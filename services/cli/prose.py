@@ -5,7 +5,7 @@ first, and then only `**bold**` and `` `code` `` are read.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
 from shared.language.evidence import sentences
@@ -17,45 +17,57 @@ _ITEM = re.compile(r"\s*(?:[-*•]|\d{1,3}[.)])\s+")
 _RULE = re.compile(r"\s*([-*_])(?:\s*\1){2,}\s*")
 
 
-def prose(text: str, figures: Mapping[str, str]) -> str:
-    """``figures``: HTML by the quoted sentence that it belongs to."""
-    blocks: list[str] = []
+def prose(text: str, figures: Mapping[str, Sequence[str]]) -> str:
+    """``figures``: HTML of the pictures, by the quoted sentence that they belong to."""
+    rows: list[str] = []
+    for kind, lines in _blocks(text):
+        beside: dict[str, None] = {}
+        inner = "<br>".join(_inline(line, figures, beside) for line in lines)
+        rows.append(_row(_block(kind, inner), "".join(beside)))
+    return "".join(rows)
+
+
+def _blocks(text: str) -> Iterator[tuple[str, list[str]]]:
+    """("p", lines of a paragraph), ("h4", [heading]) or (mark of a list, [item]), in order."""
     paragraph: list[str] = []
-
-    def close() -> None:
-        if paragraph:
-            blocks.append(f"<p>{'<br>'.join(paragraph)}</p>")
-            paragraph.clear()
-
-    for line in text.splitlines():
+    for line in [*text.splitlines(), ""]:
         heading, item = _HEADING.fullmatch(line.strip()), _ITEM.match(line)
-        if not line.strip() or _RULE.fullmatch(line):
-            close()
-        elif heading is not None:
-            close()
-            blocks.append(f"<h4>{_inline(heading[2], figures)}</h4>")
-        elif item is not None:
-            close()
-            blocks.append(f'<p class="item"><b>{escape(_mark(item[0]))}</b>{_inline(line[item.end() :], figures)}</p>')
-        else:
-            paragraph.append(_inline(line.strip(), figures))
-    close()
-    return "".join(blocks)
+        plain = bool(line.strip()) and not (heading or item or _RULE.fullmatch(line))
+        if plain:
+            paragraph.append(line.strip())
+            continue
+        if paragraph:
+            yield "p", paragraph
+            paragraph = []
+        if heading is not None:
+            yield "h4", [heading[2]]
+        elif item is not None and not _RULE.fullmatch(line):
+            yield _mark(item[0]), [line[item.end() :]]
+
+
+def _block(kind: str, inner: str) -> str:
+    if kind in ("p", "h4"):
+        return f"<{kind}>{inner}</{kind}>"
+    return f'<p class="item"><b>{escape(kind)}</b>{inner}</p>'
+
+
+def _row(block: str, beside: str) -> str:
+    return f'<div class="row">{block}<div class="beside">{beside}</div></div>' if beside else block
 
 
 def _mark(text: str) -> str:
     return text.strip() if text.strip()[0].isdigit() else "•"
 
 
-def _inline(line: str, figures: Mapping[str, str]) -> str:
-    """Every sentence escaped; the figures of one stand before it, so that they float beside its first line."""
+def _inline(line: str, figures: Mapping[str, Sequence[str]], beside: dict[str, None]) -> str:
+    """Every sentence escaped; the pictures of citing ones go into ``beside``, each once."""
     pieces: list[str] = []
     position = 0
     for start, end in sentences(line):
-        pieces.append(escape(line[position:start]))
-        figure = figures.get(line[start:end], "")
+        shown = figures.get(line[start:end], ())
+        beside.update(dict.fromkeys(shown))
         words = _marked(escape(line[start:end]))
-        pieces.append(f'{figure}<span class="citing">{words}</span>' if figure else words)
+        pieces += [escape(line[position:start]), f'<span class="citing">{words}</span>' if shown else words]
         position = end
     return "".join([*pieces, escape(line[position:])])
 

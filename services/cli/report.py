@@ -105,7 +105,7 @@ def _answered(page: Page) -> str:
             f'<p class="facts">{escape(media_words(media))}</p>' if media is not None else "",
             _overview(page),
             f"<figure>{strip}{_legend(sighting)}</figure>" if strip else "",
-            f'<div class="answer{"" if figures else " wide"}">{text}</div>',
+            f'<div class="answer">{text}</div>',
             _reasoning(answer.reasoning),
             _numbers(page),
             _trace(page),
@@ -149,14 +149,14 @@ def _legend(sighting: Sighting) -> str:
     return f"<figcaption>{' '.join(f'<span>{part}</span>' for part in parts if part)}</figcaption>"
 
 
-def _figures(page: Page) -> dict[str, str]:
+def _figures(page: Page) -> dict[str, list[str]]:
     """HTML by sentence: its frames, each once."""
     found: dict[str, list[int]] = {}
     for one in page.sighting.evidence:
         positions = found.setdefault(one.quote, [])
         if one.frame in page.pictures.frames and one.frame not in positions:
             positions.append(one.frame)
-    return {quote: "".join(_beside(page, place) for place in places[:BESIDE]) for quote, places in found.items()}
+    return {quote: [_beside(page, place) for place in places[:BESIDE]] for quote, places in found.items()}
 
 
 def _beside(page: Page, position: int) -> str:
