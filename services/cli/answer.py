@@ -4,6 +4,7 @@ Input: chunks of a streamed chat completion (OpenAI's shape, with this project's
 Knows nothing of HTTP and of terminals.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +55,8 @@ class MediaFact(msgspec.Struct, frozen=True):
     chunks: int = 0
     name: str = ""
     media_tokens: int = 0
+    manifest: str = ""
+    """Under which the gateway shows what the model saw."""
 
 
 class TimingFact(msgspec.Struct, frozen=True):
@@ -109,7 +112,7 @@ class Answer:
         self.media = extension.media or self.media
         self.timings = extension.timings or self.timings
 
-    def to_json(self, name: str, total_seconds: float) -> dict[str, Any]:
+    def to_json(self, name: str, total_seconds: float, evidence: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
         """One line of `moontide analyze --json`."""
         return {
             "input": name,
@@ -121,6 +124,7 @@ class Answer:
                 "completion_tokens": self.usage.completion_tokens,
                 "media_tokens": self.usage.media_tokens,
             },
+            "evidence": list(evidence),
             "media": _media_json(self.media[0]) if self.media else None,
             "timings": msgspec.to_builtins(self.timings) | {"total_seconds": round(total_seconds, 6)},
             "model": self.model,

@@ -1,4 +1,4 @@
-"""The HTTP client of a gateway: readiness, models, uploads, streamed chats, traces. The only file that knows aiohttp.
+"""The HTTP client of a gateway: models, uploads, streamed chats, media, traces. The only file that knows aiohttp.
 
 Input: plain values. Output: plain values, or an error of ``shared.errors``. Knows nothing of terminals and stacks.
 """
@@ -13,6 +13,7 @@ import msgspec
 
 from schemas import codec
 from schemas.failure import Failure
+from schemas.media import MediaManifest
 from services.cli.answer import Chunk
 from shared.errors import BadInput, MoontideError, Unavailable, from_failure
 
@@ -74,6 +75,18 @@ class GatewayClient:
     async def trace(self, trace_id: str) -> bytes:
         """A trace as JSON. Raises NotFound."""
         return await self._get(f"/v1/traces/{trace_id}")
+
+    async def manifest(self, key: str) -> MediaManifest:
+        """What the model saw of an input that was asked about. Raises NotFound."""
+        return _decode(await self._get(f"/v1/media/{key}"), MediaManifest)
+
+    async def frame(self, key: str, position: int) -> bytes:
+        """JPEG of a frame, by its position in the manifest. Raises NotFound."""
+        return await self._get(f"/v1/media/{key}/frames/{position}.jpg")
+
+    async def contact_sheet(self, key: str) -> bytes:
+        """JPEG. Raises NotFound."""
+        return await self._get(f"/v1/media/{key}/contact-sheet.jpg")
 
     async def upload(self, path: Path, purpose: str) -> str:
         """Streamed from the file; returns the file id. Raises BadInput when the file cannot be read."""

@@ -7,10 +7,9 @@ import argparse
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
-from services.cli import checkpoint, stack
+from services.cli import brain, checkpoint, stack
 from services.cli.client import GatewayClient
 from services.cli.config import DataConfig
 from services.cli.supervisor import Report
@@ -21,18 +20,18 @@ INTERRUPTED = 1
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", help="gateway to ask (default: a running stack, else one of its own)")
-    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="start a stack that serves this checkpoint")
+    brain.add_options(parser)
 
 
 def with_gateway(
     arguments: argparse.Namespace, data: DataConfig, report: Report, body: Callable[[str], Awaitable[int]]
 ) -> int:
     """``body(url)``'s exit code. Raises StackFailed, MoontideError."""
-    url = arguments.url or (None if arguments.checkpoint else _running_url(data))
+    url = arguments.url or (None if brain.is_given(arguments) else _running_url(data))
     if url is not None:
         return run(_call(body, url))
     with stack.locked_own(data) as layout:
-        serving = checkpoint.serving(data, arguments.checkpoint, 0, report)
+        serving = brain.serving(arguments, data, 0, report)
         report(f"starting a stack of its own in {layout.directory}")
         return run(stack.run_with(layout, serving, data, report, body))
 

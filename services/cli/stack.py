@@ -37,6 +37,7 @@ class StackState(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     model: str
     checkpoint: str
+    upstream: str = ""
     started_unix_seconds: float
 
 
@@ -116,7 +117,7 @@ async def started(
         old.unlink(missing_ok=True)
     broker = await _prepared(layout) if data.nats_url is None else None
     waves = topology.waves(layout, serving, broker, configuration.environment())
-    async with supervised(waves, topology.drain_order(broker), report) as supervisor:
+    async with supervised(waves, topology.drain_order(serving, broker), report) as supervisor:
         url = f"http://{HOST}:{layout.port()}"
         await _wait_answering(url)
         _write_state(layout, url, serving)
@@ -169,7 +170,8 @@ def _write_state(layout: Layout, url: str, serving: Serving) -> None:
         pid=os.getpid(),
         url=url,
         model=serving.model,
-        checkpoint=str(serving.checkpoint),
+        checkpoint=str(serving.checkpoint or ""),
+        upstream=serving.upstream.url if serving.upstream is not None else "",
         started_unix_seconds=time.time(),
     )
     partial = layout.state.with_suffix(".partial")

@@ -15,11 +15,8 @@ from shared.bus.broker import Broker
 
 HOST = "127.0.0.1"
 BROKER = "broker"
-DRAIN_ORDER = ("gateway", "tokenizer", "ingest", "inference", "recorder", BROKER)
+DRAIN_ORDER = ("gateway", "upstream", "tokenizer", "ingest", "inference", "recorder", BROKER)
 """Who accepts work stops first; who keeps the traces and carries the messages stops last."""
-
-START_WAVES = (("recorder", "inference", "tokenizer", "ingest"), ("gateway",))
-"""Behind the broker. The gateway opens its port once there is somebody to answer."""
 
 READY_SECONDS = {"inference": 900.0}
 """A large checkpoint takes its time; everything else starts within the default."""
@@ -76,12 +73,31 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Serving:
-    """What a stack serves. ``port`` 0 lets the gateway choose."""
+class Upstream:
+    """An OpenAI-compatible endpoint as the model. None means: what the service takes by default."""
 
-    checkpoint: Path
-    model: str
+    url: str
+    key_file: Path | None = None
+    model: str | None = None
+    """Its name there, and the one announced here."""
+    max_frames: int | None = None
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What a stack serves: a checkpoint here, or an endpoint elsewhere. ``port`` 0 lets the gateway choose."""
+
     port: int
+    model: str = ""
+    """Empty when only the endpoint knows its name."""
+    checkpoint: Path | None = None
+    upstream: Upstream | None = None
+
+    @property
+    def waves(self) -> tuple[tuple[str, ...], ...]:
+        """Behind the broker. The gateway opens its port once there is somebody to answer."""
+        brain = ("upstream",) if self.upstream is not None else ("inference", "tokenizer")
+        return ("recorder", *brain, "ingest"), ("gateway",)
 
 
 def python_path() -> str:
@@ -104,12 +120,13 @@ def waves(
 ) -> tuple[tuple[ChildSpec, ...], ...]:
     """Child specs in starting order. Without ``broker`` the services use the one that ``environ`` names."""
     base = with_python_path(environ) | (broker_variables(broker) if broker is not None else {})
-    found = [tuple(service_spec(name, layout, serving, base) for name in wave) for wave in START_WAVES]
+    found = [tuple(service_spec(name, layout, serving, base) for name in wave) for wave in serving.waves]
     return ((broker_spec(broker, layout, environ),), *found) if broker is not None else tuple(found)
 
 
-def drain_order(broker: Broker | None) -> tuple[str, ...]:
-    return DRAIN_ORDER if broker is not None else DRAIN_ORDER[:-1]
+def drain_order(serving: Serving, broker: Broker | None) -> tuple[str, ...]:
+    running = {name for wave in serving.waves for name in wave} | ({BROKER} if broker is not None else set())
+    return tuple(name for name in DRAIN_ORDER if name in running)
 
 
 def broker_variables(broker: Broker) -> dict[str, str]:
@@ -167,6 +184,7 @@ def variables(name: str, layout: Layout, serving: Serving) -> dict[str, str]:
         },
         "tokenizer": _model_variables("TOKENIZER", serving),
         "inference": _model_variables("INFERENCE", serving),
+        "upstream": _upstream_variables(serving.upstream) if serving.upstream is not None else {},
         "recorder": {"MOONTIDE_RECORDER_DATABASE_PATH": str(layout.spans)},
     }
     return common | own.get(name, {})
@@ -177,3 +195,14 @@ def _model_variables(area: str, serving: Serving) -> dict[str, str]:
         f"MOONTIDE_{area}_CHECKPOINT_DIR": str(serving.checkpoint),
         f"MOONTIDE_{area}_MODEL": serving.model,
     }
+
+
+def _upstream_variables(upstream: Upstream) -> dict[str, str]:
+    """What was not asked for stays as the environment has it. The key itself is in no environment: its file is."""
+    told = {
+        "URL": upstream.url,
+        "KEY_FILE": upstream.key_file,
+        "REMOTE_MODEL": upstream.model,
+        "MAX_FRAMES": upstream.max_frames,
+    }
+    return {f"MOONTIDE_UPSTREAM_{name}": str(value) for name, value in told.items() if value is not None}

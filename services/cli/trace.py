@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from schemas import codec
+from schemas.telemetry import Trace
 from services.cli import session, stack, terminal, topology
 from services.cli.child import die_with_this_process
 from services.cli.client import GatewayClient
@@ -105,14 +106,26 @@ async def _recorder(*arguments: str, standard_input: bytes = b"") -> int:
     return 0 if process.returncode == 0 else 1
 
 
-async def show_finished(client: GatewayClient, trace_id: str) -> None:
-    """The tree of a request that has just ended, once its last spans have arrived."""
+async def finished(client: GatewayClient, trace_id: str) -> bytes | None:
+    """The trace of a request that has just ended, as JSON, once its last spans have arrived; None if they do not."""
     end = time.monotonic() + SETTLE_SECONDS
     while True:
         body = await _closed(client, trace_id)
         if body is not None or time.monotonic() > end:
-            break
+            return body
         await asyncio.sleep(0.1)
+
+
+def read(body: bytes | None) -> Trace | None:
+    """Raises nothing: a trace that cannot be read is no trace."""
+    try:
+        return codec.decode_json(body, Trace) if body is not None else None
+    except msgspec.MsgspecError:
+        return None
+
+
+async def show(body: bytes | None, trace_id: str) -> None:
+    """The tree of a finished request."""
     if body is None:
         terminal.report(f"the trace is not complete yet: moontide trace {trace_id}")
     else:

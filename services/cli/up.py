@@ -1,6 +1,7 @@
 """`moontide up`: broker and all services on this machine, until Ctrl-C, which drains them in order.
 
-Input: a port, a checkpoint and a data directory. Output: a supervised stack; nothing of it survives this process.
+Input: a port, a checkpoint or an endpoint, and a data directory. Output: a supervised stack; nothing of it survives
+this process.
 """
 
 import argparse
@@ -10,14 +11,15 @@ from pathlib import Path
 
 import msgspec
 
-from services.cli import checkpoint, session, stack, terminal
+from services.cli import brain, checkpoint, session, stack, terminal
+from services.cli.client import GatewayClient
 from services.cli.config import DataConfig
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser("up", help="run broker and all services on this machine; Ctrl-C drains")
     parser.add_argument("--port", type=port_number, default=8080, help="port of the gateway (default: 8080)")
-    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="weights (default: tiny random ones)")
+    brain.add_options(parser)
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where stacks and checkpoints are kept")
     parser.add_argument("--json", action="store_true", help="one JSON object once it is ready")
     parser.set_defaults(run=run)
@@ -37,16 +39,22 @@ def run(arguments: argparse.Namespace, data: DataConfig) -> int:
         data = msgspec.structs.replace(data, dir=arguments.data_dir)
     with stack.locked(stack.port_layout(data, arguments.port)) as layout:
         stack.check_port_free(arguments.port)
-        serving = checkpoint.serving(data, arguments.checkpoint, arguments.port, terminal.report)
+        serving = brain.serving(arguments, data, arguments.port, terminal.report)
 
         async def serve(url: str) -> int:
-            _announce(url, serving.model, as_json=arguments.json)
+            _announce(url, serving.model or await _first_model(url), as_json=arguments.json)
             await asyncio.Event().wait()
             return 0
 
         code = session.run(stack.run_with(layout, serving, data, terminal.report, serve), on_signal=0)
         terminal.report("drained")
         return code
+
+
+async def _first_model(url: str) -> str:
+    """As discovery knows it: only the endpoint can say what it calls itself."""
+    async with GatewayClient.open(url) as client:
+        return await session.choose_model(client, None, terminal.report)
 
 
 def _announce(url: str, model: str, *, as_json: bool) -> None:

@@ -21,9 +21,11 @@ from services.gateway.files import FileLibrary
 from services.gateway.handlers import Handlers
 from services.gateway.identity import add_request_id, identity_middleware, request_id_middleware
 from services.gateway.keys import Keys
+from services.gateway.media_handlers import MediaHandlers
 from services.gateway.media_input import MediaInput
 from services.gateway.models import ModelDirectory
 from services.gateway.request_events import RequestEvents
+from services.gateway.seen_media import SeenMedia
 from shared.blobs.lifetimes import Lifetimes
 from shared.blobs.store import BlobStore
 from shared.calls.follow import follow
@@ -70,6 +72,7 @@ def build(
     config: GatewayConfig, process: Process, events: RequestEvents, follow: Follow
 ) -> tuple[Handlers, web.Application]:
     files = FileLibrary(process.blobs, process.clock, config.file_max_bytes)
+    seen = SeenMedia(process.blobs)
     handlers = Handlers(
         config=config,
         bus=process.bus,
@@ -78,11 +81,13 @@ def build(
         models=ModelDirectory(process.bus, process.clock, config.models_max_age_seconds),
         requests=ChatRequests(process.blobs, MediaInput(process.blobs, files)),
         chats=Chats(process.bus, process.clock, process.blobs, events, follow),
+        seen=seen,
     )
     keys = Keys.load(config.keys_file)
     application = web.Application(middlewares=[request_id_middleware, errors_middleware, identity_middleware(keys)])
     application.add_routes(handlers.routes())
     application.add_routes(FileHandlers(config, process.blobs, files, process.telemetry).routes())
+    application.add_routes(MediaHandlers(seen).routes())
     application.on_response_prepare.append(add_request_id)
     return handlers, application
 

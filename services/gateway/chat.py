@@ -43,6 +43,7 @@ class Chat:
         self._chats = chats
         self._context = context
         self._request = request
+        self.principal = context.principal
         self._progress = Progress()
         self.finished: ChatFinished | None = None
 

@@ -5,6 +5,7 @@ not supported are refused by name; what only concerns billing, storage or identi
 It must not know where media are kept or what happens to a request.
 """
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -17,6 +18,9 @@ MAX_MESSAGES = 2048
 MAX_STOPS = 5
 MAX_STOP_BYTES = 32
 MAX_TOOLS = 128
+
+IMAGE, VIDEO, TOOLS, TOOL_CHOICE, RESPONSE_FORMAT = "image", "video", "tools", "tool_choice", "response_format"
+"""Capabilities that models announce, as far as the gateway asks for them."""
 
 Count = Annotated[int, Meta(ge=1, le=1 << 20)]
 
@@ -88,7 +92,9 @@ class StreamOptions(Struct, frozen=True, kw_only=True):
 
 
 class ResponseFormat(Struct, frozen=True, kw_only=True):
-    type: str
+    """Checked for shape only: passed through byte for byte."""
+
+    type: Literal["text", "json_object", "json_schema"]
 
 
 class ToolFunction(Struct, frozen=True, kw_only=True):
@@ -117,7 +123,7 @@ class ChatBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     chat_template_kwargs: TemplateArguments | None = None
     tools: msgspec.Raw = msgspec.Raw(b"null")
     tool_choice: str | dict[str, Any] | None = None
-    response_format: ResponseFormat | None = None
+    response_format: msgspec.Raw = msgspec.Raw(b"null")
     # Accepted with their neutral value only.
     n: int | None = None
     presence_penalty: float | None = None
@@ -144,6 +150,7 @@ def parse(data: bytes) -> ChatBody:
     _check_stops(stops(body))
     _check_thinking(body)
     _check_tools(body)
+    _format_type(body)
     for index, message in enumerate(body.messages):
         _check_message(message, f"messages[{index}]")
     return body
@@ -176,6 +183,46 @@ def tools(body: ChatBody) -> bytes:
     return b"" if data in (b"null", b"[]") or body.tool_choice == "none" else data
 
 
+def tool_choice(body: ChatBody) -> bytes:
+    """JSON; empty for the default, and where ``tools`` has said it already."""
+    if body.tool_choice in (None, "auto") or not tools(body):
+        return b""
+    return msgspec.json.encode(body.tool_choice)
+
+
+def response_format(body: ChatBody) -> bytes:
+    """The JSON object as it was sent; empty for plain text."""
+    return b"" if _format_type(body) == "text" else bytes(body.response_format)
+
+
+def check_served(body: ChatBody, capabilities: frozenset[str]) -> None:
+    """Raises BadInput naming the first field that the model cannot honour. What a model that announces nothing can do
+    with media and tools is found out by asking it."""
+    for path, needed in _needs(body):
+        optional = needed in (IMAGE, VIDEO, TOOLS)
+        if needed not in capabilities and (capabilities or not optional):
+            raise unsupported(path, f"this model does not have the capability {needed!r}")
+
+
+def _needs(body: ChatBody) -> Iterator[tuple[str, str]]:
+    """(JSON path, capability) of everything in the body that not every model can do."""
+    if tools(body):
+        yield "tools", TOOLS
+    if body.tool_choice not in (None, "auto", "none"):
+        yield "tool_choice", TOOL_CHOICE
+    if _format_type(body) != "text":
+        yield "response_format.type", RESPONSE_FORMAT
+    for index, message in enumerate(body.messages):
+        for place, part in enumerate(message.content if isinstance(message.content, list) else ()):
+            if isinstance(part, ImageContent | VideoContent):
+                yield f"messages[{index}].content[{place}]", IMAGE if isinstance(part, ImageContent) else VIDEO
+
+
+def _format_type(body: ChatBody) -> str:
+    given = decode_body(bytes(body.response_format), ResponseFormat | None, prefix="response_format")
+    return given.type if given is not None else "text"
+
+
 def _check_neutral(body: ChatBody) -> None:
     neutral: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
         ("n", body.n, (None, 1)),
@@ -185,8 +232,6 @@ def _check_neutral(body: ChatBody) -> None:
         ("top_logprobs", body.top_logprobs, (None, 0)),
         ("logit_bias", body.logit_bias, (None, {})),
         ("modalities", body.modalities, (None, ["text"])),
-        ("tool_choice", body.tool_choice, (None, "auto", "none")),
-        ("response_format.type", body.response_format and body.response_format.type, (None, "text")),
     )
     for name, value, allowed in neutral:
         if value not in allowed:

@@ -31,6 +31,8 @@ class ChatRequests:
             model=model,
             messages=await self._payloads(encoded),
             tools=await self._blobs.inline_or_put(chat_body.tools(body)),
+            tool_choice=chat_body.tool_choice(body),
+            response_format=await self._blobs.inline_or_put(chat_body.response_format(body)),
             thinking=chat_body.thinks(body),
             preserve_thinking=chat_body.keeps_thinking(body),
             sampling=sampling(body),

@@ -38,6 +38,7 @@ from services.gateway.event_stream import EventStream, with_heartbeats
 from services.gateway.identity import PRINCIPAL, REQUEST_ID
 from services.gateway.limits import Budget
 from services.gateway.models import ModelDirectory
+from services.gateway.seen_media import SeenMedia
 from shared.bus.interface import Bus
 from shared.clock import Clock
 from shared.errors import BadInput, Cancelled, Internal, MoontideError, NotFound, Unavailable, from_failure
@@ -69,6 +70,7 @@ class Handlers:
         models: ModelDirectory,
         requests: ChatRequests,
         chats: Chats,
+        seen: SeenMedia,
     ) -> None:
         self._config = config
         self._bus = bus
@@ -77,6 +79,7 @@ class Handlers:
         self._models = models
         self._requests = requests
         self._chats = chats
+        self._seen = seen
         self._active = Budget("requests", config.max_requests)
         self._bodies = Budget("request bytes", config.bodies_max_bytes)
         self.draining = False
@@ -141,6 +144,7 @@ class Handlers:
         with self._bodies.take(self._config.body_max_bytes if length is None else length):
             body = chat_body.parse(await self._read(request))
             model = await self._models.resolve(body.model)
+            chat_body.check_served(body, self._models.capabilities(model))
             return Wanted(
                 request=await self._requests.build(body, model, principal),
                 stream=body.stream is True,
@@ -183,6 +187,7 @@ class Handlers:
                 if not events.started:
                     await events.send(first_chunk(head))
                 if isinstance(item, ChatFinished):
+                    await self._seen.remember(chat.principal, item.media)
                     total = self._clock.monotonic_seconds() - started
                     for chunk in last_chunks(head, item, total, include_usage):
                         await events.send(chunk)
@@ -196,6 +201,7 @@ class Handlers:
         async with aclosing(chat.items()) as items:
             async for item in items:
                 if isinstance(item, ChatFinished):
+                    await self._seen.remember(chat.principal, item.media)
                     total = self._clock.monotonic_seconds() - started
                     return json_response(answer.completion(head, item, total))
                 answer.add(item)

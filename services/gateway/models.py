@@ -1,4 +1,4 @@
-"""The models that are served: the union of what tokenizer replicas announce in discovery.
+"""The models that are served: the union of what tokenizers and upstreams announce in discovery.
 
 Input: discovery metadata. Output: model entries. Cached for about a second; it must not know how a model is called.
 """
@@ -11,6 +11,9 @@ from schemas import names
 from shared.bus.interface import Bus, ServiceInfo
 from shared.clock import Clock
 from shared.errors import NotFound, Unavailable
+
+ANSWERERS = (names.SERVICE_TOKENIZER, names.SERVICE_UPSTREAM)
+"""Micro services that answer chats."""
 
 ALIAS = "default"
 """Stands for the only model, where there is exactly one."""
@@ -36,7 +39,7 @@ class ModelDirectory:
         self._clock = clock
         self._max_age_seconds = max_age_seconds
         self._entries: dict[str, ModelEntry] = {}
-        self._seen: set[str] = set()
+        self._seen: dict[str, ModelEntry] = {}
         self._asked_at: float | None = None
         self._created = int(clock.unix_seconds())
         self._asking = asyncio.Lock()
@@ -45,9 +48,9 @@ class ModelDirectory:
         """What is served now, sorted by name. Raises Unavailable when the bus cannot be asked."""
         async with self._asking:
             if self._asked_at is None or self._clock.monotonic_seconds() - self._asked_at > self._max_age_seconds:
-                infos = await self._bus.discover(names.SERVICE_TOKENIZER)
-                self._entries = union(infos, self._created)
-                self._seen |= set(self._entries)
+                found = await asyncio.gather(*(self._bus.discover(service) for service in ANSWERERS))
+                self._entries = union([info for infos in found for info in infos], self._created)
+                self._seen |= self._entries
                 self._asked_at = self._clock.monotonic_seconds()
         return tuple(self._entries[name] for name in sorted(self._entries))
 
@@ -63,7 +66,12 @@ class ModelDirectory:
             return known[0]
         if not known and not self._seen:
             raise Unavailable("model.none", "no model is being served yet", retry_after_seconds=2.0)
-        raise _unknown(name, sorted(self._seen | set(known)))
+        raise _unknown(name, sorted({*self._seen, *known}))
+
+    def capabilities(self, name: str) -> frozenset[str]:
+        """What a resolved model was last heard to announce; empty when it announces nothing."""
+        entry = self._seen.get(name)
+        return frozenset(entry.capabilities) if entry is not None else frozenset()
 
     async def entry(self, name: str) -> ModelEntry:
         """Raises NotFound(``model_not_found``)."""

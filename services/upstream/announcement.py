@@ -35,7 +35,8 @@ async def identify(config: UpstreamConfig, endpoint: Endpoint) -> tuple[Upstream
 
 def metadata(config: UpstreamConfig, model: str) -> dict[str, str]:
     """Announced in discovery: what this model is called, and what it cannot promise."""
-    capabilities = ["image", "video", "tools", *(["grammar"] if config.grammar else [])]
+    passed_on = ["image", "video", "tools", "tool_choice", "response_format"]
+    capabilities = [*passed_on, *(["grammar"] if config.grammar else [])]
     known = {"context_length": str(config.context_length)} if config.context_length else {}
     return known | {
         "model": model,

@@ -9,10 +9,17 @@ from typing import Any
 
 from aiohttp import web
 
+from schemas import codec
+from schemas.blobs import BlobRef
+from schemas.media import MediaFrame, MediaManifest
+
 MODEL = "scripted"
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 REASONING = ("It ", "moves.")
 CONTENT = ("A ball ", "bounces.")
+CITING = "At 0:04 <b>it</b> bounces. It rests at 12.5 s, and not at 14 s."
+"""Of a video of 13 s whose frames are half a second and 15 source frames apart."""
+JPEG = b"\xff\xd8\xff"
 USAGE = {"prompt_tokens": 702, "completion_tokens": 4, "prompt_tokens_details": {"media_tokens": 588}}
 TIMINGS = {"ingest_seconds": 0.25, "prefill_seconds": 0.5, "decode_seconds": 0.125}
 MEDIA = {
@@ -24,12 +31,21 @@ MEDIA = {
     "sampled_frames": 26,
     "chunks": 7,
     "media_tokens": 588,
-    "manifest": {"key": "sha256/00", "size_bytes": 1},
+    "manifest": f"sha256/{'0' * 64}",
 }
 TRACE = {
     "trace_id": TRACE_ID,
     "spans": [{"span_id": "1", "parent_span_id": "", "end_unix_nanoseconds": 2, "start_unix_nanoseconds": 1}],
 }
+
+
+def manifest() -> MediaManifest:
+    jpeg = BlobRef(key=f"sha256/{'1' * 64}", size_bytes=3)
+    frames = tuple(MediaFrame(index=n * 15, timestamp_seconds=n / 2, jpeg=jpeg) for n in range(26))
+    return MediaManifest(
+        kind="video", width=320, height=180, duration_seconds=13.0, frames=frames, chunks=(), media_tokens=588,
+        scene_cuts_seconds=(4.2, 8.0), contact_sheet=jpeg,
+    )  # fmt: skip
 
 
 class ScriptedGateway:
@@ -40,6 +56,8 @@ class ScriptedGateway:
         self.url = ""
         self.uploads: list[tuple[str, bytes, str]] = []
         self.requests: list[dict[str, Any]] = []
+        self.content = CONTENT
+        self.has_media = True
         self.cuts = 0
         self.refusals: list[tuple[int, dict[str, str], dict[str, Any]]] = []
         self.at_once = 0
@@ -52,6 +70,8 @@ class ScriptedGateway:
         app.router.add_post("/v1/files", self._files)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/v1/traces/{id}", self._trace)
+        app.router.add_get("/v1/media/sha256/{digest}", self._manifest)
+        app.router.add_get("/v1/media/sha256/{digest}/{picture:.*}", self._picture)
         return app
 
     async def _ready(self, request: web.Request) -> web.Response:
@@ -59,6 +79,14 @@ class ScriptedGateway:
 
     async def _models(self, request: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+
+    async def _manifest(self, request: web.Request) -> web.Response:
+        if not self.has_media:
+            return web.json_response({"error": {"message": "no such media", "code": "media.not_found"}}, status=404)
+        return web.Response(body=codec.encode_json(manifest()), content_type="application/json")
+
+    async def _picture(self, request: web.Request) -> web.Response:
+        return web.Response(body=JPEG + request.match_info["picture"].encode(), content_type="image/jpeg")
 
     async def _trace(self, request: web.Request) -> web.Response:
         if request.match_info["id"] != TRACE_ID:
@@ -93,7 +121,7 @@ class ScriptedGateway:
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        for number, event in enumerate(events()):
+        for number, event in enumerate(events(self.content)):
             if number == 3 and self.cuts:
                 self.cuts -= 1
                 assert request.transport is not None
@@ -105,10 +133,10 @@ class ScriptedGateway:
         return response
 
 
-def events() -> Iterator[dict[str, Any]]:
+def events(content: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     for text in REASONING:
         yield _chunk({"reasoning_content": text})
-    for text in CONTENT:
+    for text in content:
         yield _chunk({"content": text})
     yield _chunk({}, "stop")
     yield {

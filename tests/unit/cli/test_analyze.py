@@ -47,6 +47,7 @@ def test_one_object_per_input_with_everything_in_it(
         "reasoning": "It moves.",
         "finish_reason": "stop",
         "usage": {"prompt_tokens": 702, "completion_tokens": 4, "media_tokens": 588},
+        "evidence": [],
         "media": {name: MEDIA[name] for name in MEDIA_FIELDS},
         "timings": TIMINGS,
         "model": MODEL,

@@ -16,7 +16,7 @@ from services.cli import config, stack, topology
 from services.cli.__main__ import run
 from services.cli.config import DataConfig
 from services.cli.supervisor import StackFailed, supervised
-from services.cli.topology import DRAIN_ORDER, START_WAVES, Layout, Serving
+from services.cli.topology import DRAIN_ORDER, Layout, Serving, Upstream
 from shared import config as configuration
 from shared.bus.broker import Broker
 from tests.unit.cli.children import is_running
@@ -94,7 +94,8 @@ def test_a_gateway_that_restarts_keeps_its_port(tmp_path: Path) -> None:
 def test_services_are_told_by_environment_alone(tmp_path: Path) -> None:
     environ = {"NATS_URL": "nats://bus:4222", "PATH": "/bin", "MOONTIDE_SERVICE_LOG_LEVEL": "DEBUG"}
     specs = {spec.name: spec for wave in topology.waves(Layout(tmp_path), SERVING, None, environ) for spec in wave}
-    assert set(specs) == {name for wave in START_WAVES for name in wave} == set(topology.drain_order(None))
+    assert set(specs) == {"recorder", "inference", "tokenizer", "ingest", "gateway"}
+    assert set(specs) == set(topology.drain_order(SERVING, None))
     assert DRAIN_ORDER[-1] == topology.BROKER
     for name, spec in specs.items():
         told = spec.environment()
@@ -105,6 +106,22 @@ def test_services_are_told_by_environment_alone(tmp_path: Path) -> None:
         assert told["MOONTIDE_SERVICE_READY_FILE"] == str(spec.ready_file)
     assert specs["tokenizer"].environment()["MOONTIDE_TOKENIZER_MODEL"] == "k2"
     assert specs["inference"].environment()["MOONTIDE_INFERENCE_CHECKPOINT_DIR"] == "/models/k2"
+
+
+def test_an_endpoint_needs_neither_tokenizer_nor_inference(tmp_path: Path) -> None:
+    upstream = Upstream(url="http://host/v1", key_file=Path("/keys/one"), max_frames=8)
+    serving = Serving(port=0, upstream=upstream)
+    environ = {"MOONTIDE_UPSTREAM_REMOTE_MODEL": "as the environment says"}
+    specs = {spec.name: spec for wave in topology.waves(Layout(tmp_path), serving, None, environ) for spec in wave}
+    assert set(specs) == {"recorder", "upstream", "ingest", "gateway"} == set(topology.drain_order(serving, None))
+    told = {name: value for name, value in specs["upstream"].environment().items() if "UPSTREAM" in name}
+    assert told == {
+        "MOONTIDE_UPSTREAM_URL": "http://host/v1",
+        "MOONTIDE_UPSTREAM_KEY_FILE": "/keys/one",
+        "MOONTIDE_UPSTREAM_REMOTE_MODEL": "as the environment says",
+        "MOONTIDE_UPSTREAM_MAX_FRAMES": "8",
+    }
+    assert "MOONTIDE_UPSTREAM_URL" not in specs["gateway"].environment()
 
 
 def test_a_stack_whose_process_is_gone_does_not_run(data: DataConfig) -> None:

@@ -79,13 +79,13 @@ def with_content(*parts: Any) -> bytes:
         (body(logprobs=True), "logprobs"),
         (body(logit_bias={"5": 1}), "logit_bias"),
         (body(modalities=["audio"]), "modalities"),
-        (body(response_format={"type": "json_object"}), "response_format.type"),
+        (body(response_format={"type": "yaml"}), "response_format.type"),
         (body(response_format="text"), "response_format"),
         (body(tools={}), "tools"),
         (body(tools=[{"type": "function"}]), "tools[0].function"),
         (body(tools=[TOOL, {"type": "function", "function": {"name": "f g"}}]), "tools[1].function.name"),
         (body(tools=[TOOL] * 129), "tools"),
-        (body(tools=[TOOL], tool_choice="required"), "tool_choice"),
+        (body(tools=[TOOL], tool_choice=5), "tool_choice"),
         (body(metadata={"a": 1}), "metadata[...]"),
         (body(max_token=5), "max_token"),
     ],
@@ -159,3 +159,33 @@ def test_thinking(fields: dict[str, Any], thinks: bool, keeps: bool) -> None:
 @pytest.mark.parametrize("fields", [{}, {"tools": None}, {"tools": []}, {"tools": [TOOL], "tool_choice": "none"}])
 def test_no_tools(fields: dict[str, Any]) -> None:
     assert chat_body.tools(chat_body.parse(body(**fields))) == b""
+
+
+IMAGE = {"type": "image_url", "image_url": "data:image/png;base64,AA=="}
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "capability"),
+    [
+        ({"tools": [TOOL]}, "tools", "tools"),
+        ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice", "tool_choice"),
+        ({"response_format": SCHEMA}, "response_format.type", "response_format"),
+        ({"messages": [HELLO, {"role": "user", "content": [IMAGE]}]}, "messages[1].content[0]", "image"),
+    ],
+)
+def test_what_a_model_does_not_announce_is_refused_by_name(fields: dict[str, Any], param: str, capability: str) -> None:
+    parsed = chat_body.parse(body(**fields))
+    everything = {"image", "video", "tools", "tool_choice", "response_format"}
+    chat_body.check_served(parsed, frozenset(everything))
+    with pytest.raises(BadInput) as caught:
+        chat_body.check_served(parsed, frozenset(everything - {capability}))
+    assert caught.value.param == param
+
+
+def test_formats_and_choices_travel_as_they_were_sent() -> None:
+    parsed = chat_body.parse(body(response_format=SCHEMA, tools=[TOOL], tool_choice="required"))
+    assert json.loads(chat_body.response_format(parsed)) == SCHEMA
+    assert chat_body.tool_choice(parsed) == b'"required"'
+    plain = chat_body.parse(body(response_format={"type": "text"}, tools=[TOOL], tool_choice="auto"))
+    assert (chat_body.response_format(plain), chat_body.tool_choice(plain)) == (b"", b"")
