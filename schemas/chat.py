@@ -48,6 +48,17 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    top_k: int | None = None
+    """Only the k likeliest tokens; None or 0: all."""
+    min_p: float | None = None
+    """Only tokens at least this likely relative to the likeliest (arXiv 2407.01082)."""
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """(token id, what is added to its logit)."""
+    top_logprobs: int | None = None
+    """None: no logprobs; 0: of the chosen token; n: of the n likeliest too."""
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, tag="chat.requested"):
@@ -62,7 +73,15 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, tag="chat.requested
     """JSON of OpenAI's ``response_format`` object, or empty for plain text."""
     thinking: bool = True
     preserve_thinking: bool = False
+    thinking_budget_tokens: int | None = None
+    """Reasoning is closed after so many tokens; None means the server's default."""
+    partial: bool = False
+    """The last message is the assistant's and unfinished: the answer continues it."""
     sampling: Sampling = Sampling()
+    cache_key: str = ""
+    """Requests of one key and principal share a prefix (``prompt_cache_key``); a hint for placement."""
+    expected_pause_seconds: float = 0.0
+    """The caller will continue this conversation after about so long (a tool runs): its cache is worth keeping."""
     resume: Payload = b""
     """The ``resume`` of every ``ChatDelta`` received so far, concatenated; empty on a first attempt."""
 
@@ -74,12 +93,27 @@ class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True):
     arguments: str = ""
 
 
+class TokenLogprob(msgspec.Struct, frozen=True, kw_only=True):
+    """``data``: the token's bytes, which need not be whole characters."""
+
+    data: bytes
+    logprob: float
+
+
+class ContentLogprob(msgspec.Struct, frozen=True, kw_only=True):
+    """One token of the content, and the likeliest ones in its place, likeliest first."""
+
+    chosen: TokenLogprob
+    top: tuple[TokenLogprob, ...] = ()
+
+
 class ChatDelta(msgspec.Struct, frozen=True, kw_only=True, tag="chat.delta"):
     """A piece of the answer. Whoever keeps ``resume`` pieces can continue exactly behind them."""
 
     reasoning: str = ""
     content: str = ""
     tool_calls: tuple[ToolCallDelta, ...] = ()
+    logprobs: tuple[ContentLogprob, ...] = ()
     resume: bytes = b""
 
 

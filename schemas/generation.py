@@ -39,6 +39,31 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True, tag="generation
     forbidden_ids: Payload = b""
     """Little-endian uint32: ids that must not be chosen."""
     thinking: ThinkingLimit | None = None
+    top_k: int = 0
+    """0: all."""
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    """Both count emitted tokens only (OpenAI's definition)."""
+    repetition_penalty: float = 1.0
+    """Of tokens in prompt or answer (arXiv 1909.05858)."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    top_logprobs: int | None = None
+    """None: no logprobs; 0: of the chosen token; n: of the n likeliest too."""
+    grammar: Payload = b""
+    """What the answer must look like: JSON that ``shared.language`` compiles to token masks; empty for anything."""
+    cache_key: str = ""
+    expected_pause_seconds: float = 0.0
+    """The same prefix will be asked for again after about so long."""
+
+
+class Logprobs(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one emitted token, before temperature and cuts: log-softmax of the model's logits."""
+
+    chosen: float
+    top_ids: tuple[int, ...] = ()
+    """Likeliest first."""
+    top: tuple[float, ...] = ()
 
 
 class TokensGenerated(msgspec.Struct, frozen=True, kw_only=True, tag="generation.tokens"):
@@ -46,6 +71,8 @@ class TokensGenerated(msgspec.Struct, frozen=True, kw_only=True, tag="generation
 
     first_position: int
     ids: bytes
+    logprobs: tuple[Logprobs, ...] = ()
+    """One per id, where they were asked for."""
 
 
 class GenerationFinished(msgspec.Struct, frozen=True, kw_only=True, tag="generation.finished"):
