@@ -34,7 +34,7 @@ from services.gateway.chat import Chat, Chats
 from services.gateway.chat_request import ChatRequests
 from services.gateway.config import GatewayConfig
 from services.gateway.error_body import json_response, to_failure
-from services.gateway.event_stream import EventStream, with_heartbeats
+from services.gateway.event_stream import EventStream
 from services.gateway.identity import PRINCIPAL, REQUEST_ID
 from services.gateway.limits import Budget
 from services.gateway.models import ModelDirectory
@@ -178,21 +178,15 @@ class Handlers:
         self, chat: Chat, head: AnswerHead, started: float, events: EventStream, include_usage: bool
     ) -> web.StreamResponse:
         """Nothing is sent before the first item, so that a refusal has its own status."""
-        async with aclosing(with_heartbeats(chat.items(), self._config.heartbeat_seconds)) as items:
+        async with events.kept_alive(self._config.heartbeat_seconds), aclosing(chat.items()) as items:
             async for item in items:
-                if item is None:
-                    if events.started:
-                        await events.heartbeat()
-                    continue
-                if not events.started:
-                    await events.send(first_chunk(head))
+                begin = () if events.started else (first_chunk(head),)
                 if isinstance(item, ChatFinished):
                     await self._seen.remember(chat.principal, item.media)
                     total = self._clock.monotonic_seconds() - started
-                    for chunk in last_chunks(head, item, total, include_usage):
-                        await events.send(chunk)
+                    await events.send(*begin, *last_chunks(head, item, total, include_usage))
                 else:
-                    await events.send(delta_chunk(head, item))
+                    await events.send(*begin, delta_chunk(head, item))
         await events.done()
         return events.response
 

@@ -105,7 +105,9 @@ class _Attempt:
     async def items(self, body: msgspec.Struct, item_type: Any) -> AsyncGenerator[Any, None]:
         if self._left() <= 0:
             raise _late()
-        output = await self._bus.subscribe(names.attempt_output(self._id), max_pending=MAX_PENDING_ITEMS)
+        output = await self._bus.subscribe(
+            names.attempt_output(self._id), max_pending=MAX_PENDING_ITEMS, confirmed=False
+        )
         try:
             await self._open(body)
             async with self._beating(), aclosing(self._read(output)) as bodies:
