@@ -178,6 +178,7 @@ class _Attempt:
 
     async def _beat(self) -> None:
         beat = encode(CallBeat())
+        await self._clock.sleep(self._policy.beat_seconds)  # the request itself was a sign of life
         while not self._closed:
             with suppress(MoontideError):
                 await self._bus.publish(names.attempt_control(self._id), beat)

@@ -212,6 +212,7 @@ class _Call:
             log.warning("end of a call lost", extra={"code": error.code})
 
     async def _beat(self) -> None:
+        await self._clock.sleep(self._policy.beat_seconds)  # the admission itself was a sign of life
         while not self._stopped.is_set():
             with suppress(MoontideError):
                 await self._bus.publish(self._output, encode(CallBeat(next_sequence=self._next_sequence)))
