@@ -1,6 +1,6 @@
 """``python -m tests.measure.load PLAN``: streams read as cheaply as Python can, and timed.
 
-Input: a ``Plan`` as JSON. Output: one JSON object per round and URL: seconds to the first token of each request, tokens,
+Input: a ``Plan`` as JSON. Output: one JSON object per round and URL: seconds to each first token, number of tokens,
 seconds from the first request to the last byte. The rounds go through the URLs in turn, so that what else the machine
 does hits all of them. Tokens are the marks of ``pacer``. Exit code 1 when an answer is not whole.
 """

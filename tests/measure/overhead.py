@@ -1,9 +1,9 @@
 """``python -m tests.measure.overhead``: what moontide in front of an endpoint costs, against the endpoint alone.
 
-An endpoint that paces its tokens, a whole stack (`moontide up --upstream`) and whoever loads them are processes of their
-own. One stream at a time gives the time to the first token; many at once give the token rate and, from ``/proc``, the
-processor seconds of gateway, upstream and broker. Both ways take turns in one run. Prints one JSON object; exit code 1
-when a bound of the promise is broken.
+An endpoint that paces its tokens, a whole stack (`moontide up --upstream`) and whoever loads them are processes of
+their own. One stream at a time gives the time to the first token; many at once give the token rate and, from ``/proc``,
+the processor seconds of gateway, upstream and broker. Both ways take turns in one run. Prints one JSON object; exit
+code 1 when a bound of the promise is broken.
 """
 
 import argparse
