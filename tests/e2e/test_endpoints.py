@@ -13,7 +13,9 @@ import pytest
 from tests.e2e.answers import streamed, whole
 from tests.e2e.media import ask, draw_video
 from tests.e2e.stack import ROOT, Stack, descendants, environment, moontide, running
-from tests.e2e.test_upstream import endpoint, files_that_hold
+from tests.e2e.test_upstream import endpoint, files_that_hold, in_thread
+from tests.endpoints.perfect import KEY as PERFECT_KEY
+from tests.endpoints.perfect import serving_perfect
 from tests.endpoints.scripted import Script, ScriptedEndpoint
 
 KEYS = ("sk-canary-one-0123456789abcdef", "sk-canary-two-fedcba9876543210")
@@ -143,3 +145,18 @@ def test_no_key_is_in_arguments_variables_files_or_errors(stack: Stack, folder: 
     for key in KEYS:
         assert not [text for text in (*told, *errors) if key in text]
         assert files_that_hold(key, folder / "data") == [], "logs, traces, blobs, streams"
+
+
+def test_verify_finds_no_defect_in_ours_before_a_perfect_endpoint(
+    tmp_path: Path, folder: Path, no_torch: dict[str, str]
+) -> None:
+    """Without key, so that there is none to refuse."""
+    (tmp_path / "key").write_text(PERFECT_KEY)
+    with in_thread(serving_perfect()) as perfect:
+        options = ("--upstream", perfect.url, "--upstream-key-file", str(tmp_path / "key"))
+        with running(tmp_path, *options, **no_torch) as ours:
+            done = command(folder, no_torch, "verify", f"{ours.url}/v1", "--concurrency", "1,8", "--json")
+    scorecard = json.loads(done.stdout)
+    assert [check for check in scorecard["checks"] if check["status"] == "failed"] == []
+    assert scorecard["score"]["passed"] > 40
+    assert done.returncode == 0
