@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from services.inference.sampling import SamplingRule, choose
-from shared.model.cache import LatentCache
+from shared.model.batch import ForwardBatch, Segment
 from shared.model.network import Network
+from shared.model.pages import PAGE, PagePool
 
 MediaRows = tuple[int, Tensor]
 """First position and embeddings [M, D] of one media span."""
@@ -19,10 +20,11 @@ MediaRows = tuple[int, Tensor]
 
 @dataclass
 class ShardState:
-    """What a shard keeps of one sequence."""
+    """What a shard keeps of one sequence: a pool of its own, of which only written pages take memory."""
 
-    caches: list[LatentCache]
+    pool: PagePool
     media: list[MediaRows] = field(default_factory=list)
+    length: int = 0
 
 
 class Shard:
@@ -31,16 +33,18 @@ class Shard:
         self._text = network.language_model
 
     def open(self, media: list[MediaRows]) -> ShardState:
-        return ShardState(self._text.new_caches(), media)
+        return ShardState(self._text.new_pool(-(-self._text.config.max_position_embeddings // PAGE)), media)
 
     def prefill(self, state: ShardState, ids: list[int]) -> Tensor:
         """One slice of the prompt: hidden state [1, D] of its last token."""
-        hidden = self._network.embed(self._ids(ids), state.caches[0].length, state.media)
-        return self._text(hidden, state.caches)[-1:]
+        batch = ForwardBatch([Segment(state.length, len(ids), range(state.pool.pages))], self._text.device)
+        hidden = self._network.embed(self._ids(ids), batch.rows_of(0, state.media))
+        state.length += len(ids)
+        return self._text(hidden, batch, state.pool)[-1:]
 
     def decode(self, state: ShardState, token: int) -> Tensor:
-        """One token of the answer, always alone and in the absorbed form: hidden state [1, D]."""
-        return self._text(self._text.embed(self._ids([token])), state.caches, absorbed=True)
+        """One token of the answer: hidden state [1, D]."""
+        return self.prefill(state, [token])
 
     def sample(self, hidden: Tensor, rule: SamplingRule, emitted: list[int]) -> int:
         return choose(self._text.logits(hidden)[0].cpu().numpy(), rule, emitted)
