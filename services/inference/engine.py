@@ -43,6 +43,7 @@ class Engine:
         self._flying = False
         self._numbers = 0
         self._about: ShardReady | None = None
+        self._said: ShardReady | None = None
         self._state: State | None = None
 
     @property
@@ -51,9 +52,15 @@ class Engine:
         return self._state
 
     @property
+    def about(self) -> ShardReady:
+        """What the shard said of itself, the last one while there is none."""
+        assert self._said is not None, "there is a shard once the engine runs"
+        return self._said
+
+    @property
     def load(self) -> int:
-        """Generations that wait or run."""
-        return len(self._generations)
+        """Generations that wait or run, and are still wanted."""
+        return len(self._generations) - len(self._dropped)
 
     @property
     def rows_left(self) -> int:
@@ -235,7 +242,7 @@ class Engine:
 
     async def _connect(self) -> None:
         """Plain state for an empty shard. Raises Unavailable."""
-        self._about = about = await self._shard.ready()
+        self._about = self._said = about = await self._shard.ready()
         if self._state is None or about.pages != self._state.cache.pages:
             self._state = self._fresh(about, self._state)
 
@@ -284,6 +291,8 @@ class Engine:
 
     def _drop(self, generation: Generation) -> None:
         """Nobody waits any more: memory is freed at once, or when the running forward no longer writes to it."""
+        if generation.sequence.number not in self._generations or generation in self._dropped:
+            return
         if generation.failure is None and not generation.ended:
             generation.failure = Cancelled("generation.cancelled", "nobody waits for this generation any more")
         generation.enter(Phase.ENDED)
