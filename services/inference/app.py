@@ -101,7 +101,7 @@ def engine_options(config: InferenceConfig) -> EngineOptions:
 @asynccontextmanager
 async def serving_engine(
     config: InferenceConfig, process: "Process", model: ModelConfig, shard: ShardLink
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Engine]:
     engine = Engine(shard, process.clock, vocabulary=model.text.vocab_size, options=engine_options(config))
     handler = GenerateHandler(
         model=config.served_model,
@@ -126,7 +126,7 @@ async def serving_engine(
             check=handler.check,
         ),
     ):
-        yield
+        yield engine
 
 
 def announced(config: InferenceConfig, model: ModelConfig, engine: Engine) -> Mapping[str, str]:

@@ -42,6 +42,8 @@ class Engine:
         self._arrived = asyncio.Event()
         self._flying = False
         self._numbers = 0
+        self.largest_batch = 0
+        """Slices in the largest forward batch so far."""
         self._about: ShardReady | None = None
         self._said: ShardReady | None = None
         self._state: State | None = None
@@ -66,6 +68,11 @@ class Engine:
     def rows_left(self) -> int:
         """Rows to compute before everybody's next token."""
         return sum(generation.sequence.left for generation in self._generations.values())
+
+    @property
+    def preempted(self) -> int:
+        """Preemptions so far."""
+        return self.state.preempted
 
     def next_number(self) -> int:
         self._numbers += 1
@@ -155,6 +162,7 @@ class Engine:
         for work in works:
             self._generations[work.sequence.number].enter(Phase.PREFILLING)
         self._flying = True
+        self.largest_batch = max(self.largest_batch, len(works))
         try:
             return await self._execute(works)
         except ShardLost:
@@ -256,7 +264,8 @@ class Engine:
             share=FairShare(options.weights),
         )
         if old is not None:
-            state.share, state.interactive, state.batch, state.turns = old.share, old.interactive, old.batch, old.turns
+            state.share, state.interactive, state.batch = old.share, old.interactive, old.batch
+            state.turns, state.preempted = old.turns, old.preempted
         return state
 
     def _lost(self) -> None:

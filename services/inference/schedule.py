@@ -54,6 +54,8 @@ class State:
     closed: list[int] = field(default_factory=list)
     """Sequences that the shard may forget."""
     turns: int = 0
+    preempted: int = 0
+    """Preemptions so far."""
     batch_rows_at: float | None = None
     """When a batch sequence last got a row, or the first of them came; None while there is none."""
 
@@ -173,6 +175,7 @@ def _start(state: State, sequence: Sequence, now: float) -> None:
 def preempt(state: State, sequence: Sequence, now: float) -> None:
     """Back to the head of its line. Its tokens are kept, its pages stay cached until others need them."""
     sequence.preemptions += 1
+    state.preempted += 1
     _stop(state, sequence, now, 0.0)
     state.line(sequence).push(sequence, first=True)
 
