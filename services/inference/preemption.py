@@ -1,8 +1,8 @@
 """Who makes room for a sequence that does not fit: batch for interactive, and who has more than a fair share. Pure.
 
 An owner's share is the larger of its parts of slots and pages (dominant resource fairness, Ghodsi et al., NSDI 2011) over
-its weight. A sequence moves only from an owner who has more than the newcomer will have then: the move can never be
-turned back by the same rule, so nobody is preempted to and fro. An owner who runs nothing at all also gets the place of a
+its weight. A sequence moves only from an owner who is not behind in virtual time and has more than the newcomer will
+have then: the move can never be turned back by the same rule, so nobody is preempted to and fro. An owner who runs nothing at all also gets the place of a
 sequence that had its turn (``ROTATION_ROWS``) and whose owner is farther ahead.
 """
 
@@ -42,7 +42,8 @@ def _victim(state: "State", head: Sequence, rest: list[Sequence]) -> Sequence | 
 
 def _above_share(state: "State", head: Sequence, rest: list[Sequence]) -> Sequence | None:
     """The latest of the owner with the largest share, if the newcomer's owner stays below it."""
-    share = _shares(state, rest)
+    time, share = state.share.time, _shares(state, rest)
+    rest = [sequence for sequence in rest if time(sequence.owner) >= time(head.owner)]
     richest = max(rest, key=lambda sequence: (share(sequence.owner), sequence.turn), default=None)
     if richest is None or _with(state, head) >= share(richest.owner):
         return None
