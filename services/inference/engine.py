@@ -25,6 +25,8 @@ from services.inference.shelf import Shelf
 from shared.clock import Clock
 from shared.errors import BadInput, Busy, Cancelled, DeadlineExceeded, Internal, MoontideError, Unavailable
 
+MOST_LOSSES = 8
+"""Shards lost in a row under a generation that gets no further, before it counts as their cause."""
 REST_SECONDS = 0.1
 """How often an engine without work looks at deadlines of those who wait."""
 
@@ -209,6 +211,7 @@ class Engine:
             self._finish(generation, "stop")
             return
         generation.append(drawn.token, drawn.logprobs)
+        generation.sequence.losses = 0
         if len(generation.sequence.tokens) >= generation.sequence.max_length:
             self._finish(generation, "length")
 
@@ -271,7 +274,12 @@ class Engine:
     def _lost(self) -> None:
         log.warning("shard lost", extra={"running": len(self.state.running)})
         self._about = None
+        for sequence in self.state.running:
+            sequence.losses += 1
         forget(self.state)
+        for generation in list(self._generations.values()):
+            if generation.sequence.losses > MOST_LOSSES:
+                self._end(generation, Internal("engine.poison", "shards keep failing under this generation"))
 
     def _start_over(self, error: MoontideError) -> None:
         """Everybody hears of it; the shard is emptied before the next forward."""

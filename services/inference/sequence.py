@@ -73,6 +73,8 @@ class Sequence:
     """How many sequences were admitted past it while it did not fit."""
     promoted: bool = False
     """A batch sequence that waited too long counts as interactive."""
+    losses: int = 0
+    """How often a shard was lost under it since its last token."""
     preemptions: int = 0
     cached_tokens: int = 0
     """Positions of the prompt that were found in the cache at first."""

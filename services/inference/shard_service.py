@@ -36,7 +36,7 @@ from shared.bus.interface import Bus, Subscription
 from shared.calls.follow import follow
 from shared.calls.interface import CallPolicy, CallTarget, CallWriter
 from shared.clock import Clock
-from shared.errors import Internal, MoontideError
+from shared.errors import Internal, MoontideError, internal_failure
 
 ENCODER_POLICY = CallPolicy(beat_seconds=0.2, silence_seconds=0.8, admission_seconds=0.8, recovery_seconds=10.0)
 ENCODE_SECONDS = 600.0
@@ -82,6 +82,9 @@ class ShardHandler:
             return await self._shard.execute(forward)
         except MoontideError as error:
             return ForwardFailed(number=forward.number, failure=error.to_failure())
+        except Exception:
+            log.exception("forward failed")  # the engine finds out whose fault it is
+            return ForwardFailed(number=forward.number, failure=internal_failure())
 
     async def _fetch(self, wanted: MediaWanted, out: CallWriter) -> None:
         try:

@@ -13,6 +13,8 @@ from shared.clock import Clock
 from shared.errors import Internal
 
 VOCABULARY = 768
+PLACEHOLDER = VOCABULARY - 1
+"""Never drawn."""
 MASK = 2**61 - 1
 
 
@@ -33,7 +35,7 @@ def expected(prompt: Listing[int], media: Listing[tuple[int, int, str]], count: 
     for word in words:
         state = chain(state, word)
     for _ in range(count):
-        answer.append(state % VOCABULARY)
+        answer.append(state % PLACEHOLDER)
         state = chain(state, answer[-1])
     return answer
 
@@ -90,8 +92,8 @@ class StandIn:
         for piece in forward.slices:
             state = self._compute(piece)
             if piece.draw is not None:
-                token = state % VOCABULARY if piece.draw.forced is None else piece.draw.forced
-                tainted = (token + self._taint * (len(forward.slices) > 1)) % VOCABULARY
+                token = state % PLACEHOLDER if piece.draw.forced is None else piece.draw.forced
+                tainted = (token + self._taint * (len(forward.slices) > 1)) % PLACEHOLDER
                 drawn.append(TokenDrawn(sequence=piece.sequence, token=tainted))
         return ForwardDone(number=forward.number, drawn=tuple(drawn))
 
@@ -102,7 +104,8 @@ class StandIn:
         for opened in forward.opened:
             self._tables[opened.sequence] = []
         for piece in forward.slices:
-            self._tables[piece.sequence][piece.pages_from :] = piece.pages or self._tables[piece.sequence][piece.pages_from :]
+            if piece.pages:
+                self._tables[piece.sequence][piece.pages_from :] = piece.pages
 
     def _compute(self, piece: Slice) -> int:
         table, size = self._tables[piece.sequence], self.about.page_tokens
@@ -120,8 +123,8 @@ class StandIn:
         return state
 
     def _word(self, piece: Slice, position: int, word: int) -> int:
-        """A placeholder id stands for what its medium holds there; ids of media are above the vocabulary here."""
-        if word < VOCABULARY - 1:
+        """A placeholder id stands for what its medium holds there."""
+        if word < PLACEHOLDER:
             return word
         place = max((p for p in piece.media if p.position <= position), key=lambda p: p.position)
         return word_of(place.key, position - place.position)

@@ -20,6 +20,8 @@ from services.inference.shelf import Shelf
 PAGE = 64
 FORWARD_SECONDS, ROW_SECONDS = 0.01, 0.0003
 SHARED_PREFIXES, SHARED_TOKENS = 10, 512
+OWN_TOKENS = (500, 1500)
+"""What an agent is given to work on, at first."""
 LONG_PAUSES = 0.2
 """Share of tool calls that take minutes (a build, a test run, a person); the others take seconds."""
 
@@ -36,7 +38,8 @@ class Agent:
         """What it sends next: everything so far, and the tool's result."""
         if not self.history:
             which = self.number % SHARED_PREFIXES
-            self.history = [which] * SHARED_TOKENS
+            own = self.rng.randrange(*OWN_TOKENS)
+            self.history = [which] * SHARED_TOKENS + [self.rng.randrange(1000) for _ in range(own)]
         self.history += [self.rng.randrange(1000) for _ in range(self.rng.randrange(40, 160))]
         return list(self.history)
 
