@@ -28,7 +28,7 @@ class Arguments:
         if not text:
             return ""
         passed = text.rstrip()
-        self._scan(passed[len(self._spaces or "") :])
+        self._scan(passed)
         self._spaces = text[len(passed) :]
         return passed
 

@@ -149,7 +149,10 @@ class Stream:
 
 
 def lags(seen: Reading, whole: Reading, stop: tuple[str, ...]) -> bool:
-    """Whether more is held back than a marker, a stop string or a character could need. ``whole``: what could be known."""
+    """Whether more is held back than a marker, a stop string or a character could need to be told apart.
+
+    ``whole``: what can be known by now.
+    """
     calls = whole.calls[:-1] if whole.hanging else whole.calls
     longest = max(map(len, stop), default=1)
     return not (

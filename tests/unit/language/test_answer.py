@@ -120,6 +120,15 @@ def test_every_call_ends_in_a_defined_way(script: str, arguments: str, incomplet
     assert cut_off(script) == incomplete
 
 
+def test_an_escape_reaches_over_white_space_that_was_held_back() -> None:
+    arguments = '{"\\ \\"": 1}'
+    ids = [token for character in arguments for token in ids_of(character)]
+    parser = AnswerParser(VOCABULARY, thinking=True)
+    assert assembled([parser.push(ids_of(HEAD)), *(parser.push([token]) for token in ids)])[2][0].arguments == arguments
+    parser.finish()
+    assert not parser.has_incomplete_call
+
+
 def test_a_call_without_a_name_is_no_silence() -> None:
     script = "</think><|tool_calls_section_begin|><|tool_call_begin|><|tool_call_end|>"
     assert parsed(ids_of(script))[2] == [ToolCall(id="call_0", name="", arguments="")]
