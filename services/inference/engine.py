@@ -14,7 +14,7 @@ from typing import Literal
 from schemas.shards import ShardReady, TokenDrawn
 from services.inference.cache import PageCache
 from services.inference.fairness import FairShare
-from services.inference.forward import ForwardWriter
+from services.inference.forward import ForwardWriter, settled
 from services.inference.generation import Generation, Phase
 from services.inference.link import ShardLink, ShardLost
 from services.inference.options import EngineOptions
@@ -207,6 +207,7 @@ class Engine:
 
     def _append(self, generation: Generation, drawn: TokenDrawn) -> None:
         generation.enter(Phase.DECODING)
+        drawn = settled(generation, drawn)
         if drawn.token in generation.stop_ids:
             self._finish(generation, "stop")
             return

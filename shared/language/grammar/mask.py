@@ -7,6 +7,7 @@ on the pushed tokens only: pushing an earlier attempt's tokens restores it. Know
 
 import llguidance
 import numpy as np
+import numpy.typing as npt
 
 from shared.errors import BadInput
 from shared.language import specials
@@ -64,6 +65,26 @@ class AnswerMask:
         else:
             self._move(following, token)
         return True
+
+    def settle(self, token: int) -> int:
+        """Take ``token`` or, where it would leave no way to the end, the next token of the shortest one."""
+        if self.push(token):
+            return token
+        instead = self._closing.tokens(self._place)[0]
+        assert self.push(instead), "the shortest way to the end is always open"
+        return instead
+
+    def accept(self, token: int) -> None:
+        """Take a token of an earlier attempt. Raises BadInput when the answer cannot hold it."""
+        if not self.push(token):
+            raise BadInput("generation.bad_emitted", "the emitted ids do not suit the grammar", param="emitted_ids")
+
+    def fill(self, bitmask: npt.NDArray[np.int32]) -> None:
+        """``allowed`` as bits: id i is bit i % 32 of word i // 32."""
+        packed = np.packbits(self.allowed(), bitorder="little")
+        octets = bitmask.view(np.uint8)
+        octets[: len(packed)] = packed
+        octets[len(packed) :] = 0
 
     def _enter(self, place: Place) -> None:
         """A fresh matcher where JSON begins."""
