@@ -94,7 +94,8 @@ class Bus(Protocol):
     def offer(
         self, name: str, endpoints: Mapping[str, RequestHandler], *, version: str, metadata: Mapping[str, str]
     ) -> AbstractAsyncContextManager[str]:
-        """A NATS micro service (endpoint subjects → handlers), with queue group ``q``; yields its instance id."""
+        """A NATS micro service (endpoint subjects → handlers), with queue group ``q``; yields its instance id.
+        ``metadata`` is read whenever somebody asks."""
         ...
 
     async def discover(self, name: str, timeout_seconds: float = 0.3) -> list[ServiceInfo]:
