@@ -30,7 +30,7 @@ from services.gateway.chat_body import ChatBody
 from services.gateway.chat_request import ChatRequests
 from services.gateway.config import GatewayConfig
 from services.gateway.error_body import json_response, to_failure
-from services.gateway.event_stream import EventStream, with_heartbeats
+from services.gateway.event_stream import EventStream
 from services.gateway.identity import PRINCIPAL, REQUEST_ID
 from services.gateway.json_body import unsupported
 from services.gateway.limits import Budget
@@ -208,26 +208,19 @@ class ChatHandlers:
     ) -> web.StreamResponse:
         """Nothing is sent before the first item, so that a refusal has its own status."""
         begun: set[int] = set()
-        async with aclosing(with_heartbeats(chat.items(), self._config.heartbeat_seconds)) as items:
-            async for step in items:
-                if step is None:
-                    if events.started:
-                        await events.heartbeat()
-                    continue
-                index, item = step
-                if index not in begun:
-                    begun.add(index)
-                    await events.send(first_chunk(head, index))
+        async with events.kept_alive(self._config.heartbeat_seconds), aclosing(chat.items()) as items:
+            async for index, item in items:
+                begin = () if index in begun else (first_chunk(head, index),)
+                begun.add(index)
                 if not isinstance(item, ChatFinished):
-                    await events.send(delta_chunk(head, item, index))
+                    await events.send(*begin, delta_chunk(head, item, index))
                     continue
                 await self._seen.remember(chat.principal, item.media)
                 chunks = [end_chunk(head, item, index)]
                 if chat.finished:
                     total = self._clock.monotonic_seconds() - started
                     chunks = last_chunks(head, chunks[0], chat.finished, total, include_usage)
-                for chunk in chunks:
-                    await events.send(chunk)
+                await events.send(*begin, *chunks)
         await events.done()
         return events.response
 
