@@ -59,11 +59,16 @@ ANSWER: tuple[Any, ...] = (
 Script = tuple[Any, ...]
 
 
+def refusing(error: Exception) -> Script:
+    return (error,)
+
+
 @dataclass
 class ScriptedAnswer:
     """Stands for ``shared.calls.follow``: yields items, raises errors, waits for events, and remembers its calls."""
 
-    script: Script = ANSWER
+    script: Script | Callable[[ChatRequest], Script] = ANSWER
+    """The same for every call, or made for its request."""
     requests: list[ChatRequest] = field(default_factory=list)
     contexts: list[RequestContext] = field(default_factory=list)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -73,13 +78,14 @@ class ScriptedAnswer:
     async def __call__(
         self, bus: Bus, clock: Clock, target: CallTarget, make_body: Callable[[], Any], item_type: Any
     ) -> AsyncGenerator[Any, None]:
-        assert target.subject == names.chat(MODEL)
+        assert target.subject in (names.chat(MODEL), names.count(MODEL))
         assert not target.policy.wait_for_first_responder
         self.events_at_start.append(self.event_types())
-        self.requests.append(make_body())
+        request = make_body()
+        self.requests.append(request)
         self.contexts.append(target.context)
         try:
-            for item in self.script:
+            for item in self.script(request) if callable(self.script) else self.script:
                 if isinstance(item, Exception):
                     raise item
                 if isinstance(item, asyncio.Event):
@@ -147,7 +153,7 @@ def make_gateway(tmp_path: Path) -> MakeGateway:
     @asynccontextmanager
     async def make(
         *,
-        script: Script = ANSWER,
+        script: Script | Callable[[ChatRequest], Script] = ANSWER,
         models: tuple[str, ...] = (MODEL,),
         metadata: dict[str, str] | None = None,
         **config: Any,
