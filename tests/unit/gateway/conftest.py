@@ -16,8 +16,9 @@ from schemas.blobs import BlobRef
 from schemas.chat import ChatDelta, ChatFinished, ChatRequest, MediaSummary, Message, Timings, Usage
 from schemas.events import CloudEvent
 from schemas.request import RequestContext
-from services.gateway.app import serving
+from services.gateway.app import build, serving
 from services.gateway.config import GatewayConfig
+from services.gateway.request_events import RequestEvents
 from shared.blobs.store import BlobStore
 from shared.bus.fake import FakeBroker
 from shared.bus.interface import Bus
@@ -186,3 +187,24 @@ def make_gateway(tmp_path: Path) -> MakeGateway:
 async def gateway(make_gateway: MakeGateway) -> AsyncIterator[Stand]:
     async with make_gateway() as stand:
         yield stand
+
+
+@pytest.fixture
+async def routes(tmp_path: Path) -> set[tuple[str, str]]:
+    """(method, path) of everything that the gateway serves; without the patterns of path parameters."""
+    bus = FakeBroker(seed=1).bus("gateway")
+    telemetry = Telemetry(service="gateway", instance=bus.instance, bus=bus)
+    process = Process(
+        name="gateway",
+        bus=bus,
+        blobs=BlobStore.open((tmp_path / "blobs").as_uri()),
+        telemetry=telemetry,
+        clock=SystemClock(),
+    )
+    _, application = build(GatewayConfig(), process, RequestEvents(bus, process.clock), ScriptedAnswer())
+    served = [(route.method, route.resource) for route in application.router.routes()]
+    return {
+        (method, resource.get_info().get("formatter") or resource.get_info()["path"])
+        for method, resource in served
+        if resource is not None and method != "HEAD"
+    }
