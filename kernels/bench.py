@@ -1,6 +1,7 @@
 """`python -m kernels.bench`: what the operations of one K2-shaped model cost here, beside the machine's limits.
 
-Output: a table. The model has hidden 1024, 12 layers of which 1 dense, 64 experts of 512, top 8 and 1 shared, query rank
+Output: a table. The model has hidden 1024, 12 layers of which 1 dense, 64 experts of 512, top 8 and 1 shared, query
+rank
 384, latent 128, 16 heads of 64 + 32 / 64, vocabulary 32,768; experts in INT4, the rest in bfloat16. Bandwidth and
 arithmetic limits are measured in the same run. Sums of operations only: what a model does between them is not here.
 """
@@ -51,7 +52,8 @@ class Layer:
         if not dense:
             self.router = kernels.prepare_linear(plain(EXPERTS, HIDDEN))
             wide = [[int4(INNER, HIDDEN) for _ in range(EXPERTS)] for _ in range(2)]
-            self.experts = kernels.prepare_experts(*wide, [int4(HIDDEN, INNER) for _ in range(EXPERTS)])
+            narrow = [int4(HIDDEN, INNER) for _ in range(EXPERTS)]
+            self.experts = kernels.prepare_experts(wide[0], wide[1], narrow)
 
     def attention(self, h: Tensor, state: "State") -> Tensor:
         x = kernels.rms_norm(h, self.norm, EPS)
@@ -102,7 +104,8 @@ def best(function: Callable[[], object], runs: int) -> float:
 
 
 def bandwidth() -> float:
-    """Bytes per second that the operations can read at most: a matrix that no cache holds times one row, all threads."""
+    """Bytes per second that the operations can read at most: a matrix that no cache holds times one row, all
+    threads."""
     weight = kernels.prepare_linear(torch.zeros(1 << 16, 2048, dtype=torch.bfloat16))
     x = torch.zeros(1, 2048, dtype=torch.bfloat16)
     return weight.nbytes / best(lambda: kernels.linear(x, weight), 9)

@@ -1,7 +1,8 @@
 """The engine role: the loop ``take, schedule, forward, emit`` around plain state (``schedule.State``).
 
 Input: admitted generations. Output: their tokens, in ``Generation``. Between two forwards it looks at cancellations and
-deadlines, and their memory is free before the next one. When the shard is lost, everything that ran waits again. It must
+deadlines, and their memory is free before the next one. When the shard is lost, everything that ran waits again. It
+must
 not know messages, text, tensors or HTTP.
 """
 
@@ -81,10 +82,13 @@ class Engine:
         return self._numbers
 
     def check_room(self, prompt: int = 1, max_tokens: int = 1) -> None:
-        """Raise BadInput for what the cache can never hold, Busy with an honest retry-after for what is too much now."""
+        """Raise BadInput for what the cache can never hold, Busy with an honest retry-after for what is too much
+        now."""
         if self.state.cache.count(prompt + max_tokens) > self.state.cache.pages:
             tokens = self.state.cache.pages * self.state.cache.page_tokens
-            message = f"{prompt} prompt tokens and max_tokens {max_tokens} exceed this engine's cache of {tokens} tokens"
+            message = (
+                f"{prompt} prompt tokens and max_tokens {max_tokens} exceed this engine's cache of {tokens} tokens"
+            )
             raise BadInput("generation.too_long", message, param="max_tokens")
         excess = self.load + 1 - self._options.max_queue
         rows = self.rows_left + prompt - self._options.max_queued_tokens

@@ -11,7 +11,6 @@ from typing import NamedTuple
 from shared.errors import BadInput
 from shared.language.grammar.nodes import (
     Alt,
-    Both,
     Chars,
     Divisible,
     Grammar,

@@ -23,15 +23,57 @@ ALSO = "x-also"
 """In a flat schema: further patterns that must be found."""
 
 _PLAIN = frozenset(
-    "type enum const minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength pattern format "
-    "properties required additionalProperties patternProperties minProperties maxProperties items prefixItems "
-    "minItems maxItems uniqueItems".split()
+    [
+        "type",
+        "enum",
+        "const",
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "multipleOf",
+        "minLength",
+        "maxLength",
+        "pattern",
+        "format",
+        "properties",
+        "required",
+        "additionalProperties",
+        "patternProperties",
+        "minProperties",
+        "maxProperties",
+        "items",
+        "prefixItems",
+        "minItems",
+        "maxItems",
+        "uniqueItems",
+    ]
 )
 _REMARKS = frozenset(
-    "title description default examples deprecated readOnly writeOnly $schema $id $comment $defs definitions "
-    "$anchor contentEncoding contentMediaType contentSchema nullable strict".split()
+    [
+        "title",
+        "description",
+        "default",
+        "examples",
+        "deprecated",
+        "readOnly",
+        "writeOnly",
+        "$schema",
+        "$id",
+        "$comment",
+        "$defs",
+        "definitions",
+        "$anchor",
+        "contentEncoding",
+        "contentMediaType",
+        "contentSchema",
+        "nullable",
+        "strict",
+    ]
 )
-_COMBINING = frozenset("$ref allOf anyOf oneOf if then else not dependentRequired dependentSchemas".split())
+_COMBINING = frozenset(
+    ["$ref", "allOf", "anyOf", "oneOf", "if", "then", "else", "not", "dependentRequired", "dependentSchemas"]
+)
 
 
 @dataclass

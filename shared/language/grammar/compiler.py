@@ -26,7 +26,8 @@ MAX_ENTRIES = 1_000_000
 
 @dataclass(frozen=True)
 class CompiledValue:
-    """JSON of one schema. ``reasons``: what of the schema is not enforced. ``matcher``: None where no masks are wanted."""
+    """JSON of one schema. ``reasons``: what of the schema is not enforced. ``matcher``: None where no masks are
+    wanted."""
 
     automaton: Automaton
     reasons: tuple[str, ...]
@@ -85,9 +86,7 @@ class GrammarCompiler:
     def compile(self, source: AnswerGrammar) -> CompiledAnswer:
         """Raises BadInput naming the schema, and the place in it, that is malformed or cannot be enforced."""
         tools = {
-            tool.name: self._value(
-                tool.parameters, tool.strict, "object", f"tools[{index}].function.parameters"
-            )
+            tool.name: self._value(tool.parameters, tool.strict, "object", f"tools[{index}].function.parameters")
             for index, tool in enumerate(source.tools)
         }
         content = None

@@ -99,7 +99,9 @@ def _merge_properties(left: Schema, right: Schema, merged: Schema) -> None:
             name: _both_of(ours.get(name, ours_else), theirs.get(name, theirs_else)) for name in {**ours, **theirs}
         }
     if "additionalProperties" in left and "additionalProperties" in right:
-        merged["additionalProperties"] = False if False in (ours_else, theirs_else) else _both_of(ours_else, theirs_else)
+        merged["additionalProperties"] = (
+            False if False in (ours_else, theirs_else) else _both_of(ours_else, theirs_else)
+        )
 
 
 def _merge_patterns(left: Schema, right: Schema, merged: Schema) -> None:

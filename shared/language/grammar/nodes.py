@@ -131,9 +131,7 @@ def complement(ranges: Iterable[tuple[int, int]], low: int = 0, high: int = 0x10
     return (*((first, last) for first, last in gaps if first <= last), *(((start, high),) if start <= high else ()))
 
 
-def intersection(
-    left: Iterable[tuple[int, int]], right: Iterable[tuple[int, int]]
-) -> tuple[tuple[int, int], ...]:
+def intersection(left: Iterable[tuple[int, int]], right: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return complement((*complement(left), *complement(right)))
 
 

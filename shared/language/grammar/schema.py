@@ -32,10 +32,10 @@ ANY_LEVELS = 4
 """Arrays and objects inside each other where a schema allows anything."""
 
 _KEYWORDS_OF = {
-    "object": "properties required additionalProperties patternProperties minProperties maxProperties".split(),
-    "array": "items prefixItems minItems maxItems uniqueItems".split(),
-    "string": "minLength maxLength pattern format".split(),
-    "number": "minimum maximum exclusiveMinimum exclusiveMaximum multipleOf".split(),
+    "object": ["properties", "required", "additionalProperties", "patternProperties", "minProperties", "maxProperties"],
+    "array": ["items", "prefixItems", "minItems", "maxItems", "uniqueItems"],
+    "string": ["minLength", "maxLength", "pattern", "format"],
+    "number": ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"],
 }
 
 
@@ -218,5 +218,3 @@ def _separated(items: list[Node]) -> list[Node]:
 
 def _scalar(value: Any) -> str:
     return f'"{spelled_text(value)}"' if isinstance(value, str) else json.dumps(value)
-
-

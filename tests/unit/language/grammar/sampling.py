@@ -10,7 +10,9 @@ from shared.language.grammar.mask import AnswerMask
 MAX_DRAWS = 8
 
 
-def draw(answer: CompiledAnswer, max_tokens: int, seed: int, replayed: list[int] | None = None) -> tuple[list[int], str]:
+def draw(
+    answer: CompiledAnswer, max_tokens: int, seed: int, replayed: list[int] | None = None
+) -> tuple[list[int], str]:
     """Tokens without the one that ends the answer, and why it ended. ``replayed``: an earlier attempt's tokens."""
     mask = AnswerMask(answer, max_tokens)
     stops = set(answer.stops)
