@@ -77,6 +77,7 @@ def processor_seconds(stack: Stack) -> dict[str, float]:
 
 
 def measure(size: Size) -> dict[str, Any]:
+    load_average = os.getloadavg()[0]  # of others: on a machine that works for them too, the differences grow
     with (
         tempfile.TemporaryDirectory() as folder,
         pacer(size.tokens_per_second) as url,
@@ -103,6 +104,7 @@ def measure(size: Size) -> dict[str, Any]:
             name: round(1000 * (after[name] - before[name]) / tokens, 4) for name in PROCESSES
         },
         "processors": os.cpu_count(),
+        "load_average_before": round(load_average, 2),
     }
 
 
