@@ -90,6 +90,10 @@ def prompt_desk(config: TokenizerConfig, checkpoint: Checkpoint, process: "Proce
     )
 
 
+ALWAYS = ("partial", "thinking_budget", "sampling", "logprobs", "deterministic", "resumable")
+"""Capabilities that need nothing of a checkpoint."""
+
+
 def announcement(config: TokenizerConfig, checkpoint: Checkpoint) -> dict[str, str]:
     """What discovery says of this model, and the gateway's ``/v1/models`` after it."""
     found = {
@@ -103,7 +107,7 @@ def announcement(config: TokenizerConfig, checkpoint: Checkpoint) -> dict[str, s
         "model": config.served_model,
         "tokenizer_digest": checkpoint.vocabulary.digest,
         "context_length": str(checkpoint.context_length),
-        "capabilities": ",".join((*able, "deterministic", "resumable")),
+        "capabilities": ",".join((*able, *ALWAYS)),
         "licence": checkpoint.licence,
         "random_weights": "true" if checkpoint.defaults.moontide_random_weights else "false",
         "variants": msgspec.json.encode(variants(config.served_model, checkpoint)).decode(),
