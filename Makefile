@@ -19,7 +19,7 @@ CLIP := .make/demo.mp4
 export MEDIA ASK
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit oracle layer long-context overhead size clean
+.PHONY: help setup demo test check unit fuzz-api oracle layer long-context overhead size clean
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ check: $(DEV) ## formatting, lint, types, import contracts, generated schemas
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/python -m schemas.generate --check
+
+fuzz-api: $(DEV) ## ask the gateway what its description allows and forbids: SEED=, CASES=, URL=, BREAK=defect
+	@$(BIN)/python -m tests.fuzz.api --seed $(or $(SEED),0) --cases $(or $(CASES),100000) \
+		$(if $(URL),--url $(URL)) $(if $(BREAK),--break $(BREAK))
 
 oracle: $(DEV) ## compare the model with independent implementations, as a table
 	$(BIN)/python -m tests.oracle

@@ -18,6 +18,8 @@ _FIELD = re.compile(r"(?:required|unknown) field `(?P<name>[^`]*)`")
 def decode_body(data: bytes, kind: Any, *, prefix: str = "") -> Any:
     """``data`` as ``kind``. ``prefix`` is the path of ``data`` inside the whole body."""
     try:
+        # msgspec does not look into the texts that it skips, and some of those travel on as they were sent.
+        data.decode()
         return codec.decode_json(data, kind)
     except msgspec.ValidationError as error:
         raise _invalid(str(error), prefix) from error
@@ -42,7 +44,7 @@ def _invalid(text: str, prefix: str) -> BadInput:
     path = prefix + path
     field = _FIELD.search(problem)
     if field is not None:
-        path = f"{path}.{field['name']}"
+        path += f".{field['name']}" if field["name"] else '[""]'
     path = path.lstrip(".")
     code = "missing_field" if "required field" in problem else "unknown_field" if field else "invalid_value"
     return BadInput(code, f"{path}: {problem}" if path else problem, param=path or None)

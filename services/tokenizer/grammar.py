@@ -22,11 +22,13 @@ _NATIVE_NUMBER = re.compile(r"functions\..+:(\d{1,9})")
 log = logging.getLogger("tokenizer")
 
 
-def wanted_grammar(request: ChatRequest, conversation: Conversation, response_format: bytes) -> AnswerGrammar | None:
-    """None where any answer will do."""
+def wanted_grammar(
+    request: ChatRequest, conversation: Conversation, response_format: bytes, *, thinking: bool
+) -> AnswerGrammar | None:
+    """None where any answer will do. ``thinking``: the answer begins inside the reasoning."""
     prefix = _prefix(conversation.messages[-1]) if request.partial else ""
     return answer_grammar(
-        thinking=request.thinking and not prefix,
+        thinking=thinking,
         tools=[tool for tool in conversation.tools if _is_function(tool)],
         tool_choice=_decoded(request.tool_choice, "tool_choice"),
         response_format=_decoded(response_format, "response_format"),

@@ -52,6 +52,8 @@ def with_content(*parts: Any) -> bytes:
         (b"", None),
         (b"{", None),
         (b"\xff\xfe", None),
+        (body(user="x", tools=[named("f")]).replace(b'"f"', b'"f", "note": "\xff"'), None),
+        (body(**{"": 1}), '[""]'),
         (b"[" * 100_000, None),
         (b"null", None),
         (b"[]", None),
