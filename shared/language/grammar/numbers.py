@@ -106,9 +106,10 @@ def _integers(low: int | None, high: int | None) -> Node:
 def _digits_between(low: int, high: int) -> Iterator[Node]:
     """Natural numbers: those with fewest digits, those with most, and between them every count of digits at once."""
     shortest, longest = len(str(low)), len(str(high))
+    if low > high:
+        return
     if shortest == longest:
-        if low <= high:
-            yield _between(str(low), str(high))
+        yield _between(str(low), str(high))
         return
     yield _between(str(low), "9" * shortest)
     if longest - shortest > 1:
