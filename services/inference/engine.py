@@ -84,7 +84,9 @@ class Engine:
         """Raise BadInput for what the cache can never hold, Busy with an honest retry-after for what is too much now."""
         if self.state.cache.count(prompt + max_tokens) > self.state.cache.pages:
             tokens = self.state.cache.pages * self.state.cache.page_tokens
-            message = f"{prompt} prompt tokens and max_tokens {max_tokens} exceed this engine's cache of {tokens} tokens"
+            message = (
+                f"{prompt} prompt tokens and max_tokens {max_tokens} exceed this engine's cache of {tokens} tokens"
+            )
             raise BadInput("generation.too_long", message, param="max_tokens")
         excess = self.load + 1 - self._options.max_queue
         rows = self.rows_left + prompt - self._options.max_queued_tokens

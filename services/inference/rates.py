@@ -32,7 +32,9 @@ class Rates:
         """Seconds until so many generations have ended and so many rows are computed, at the measured rates."""
         if self._row_seconds is None:
             return UNKNOWN_SECONDS
-        ends = excess_generations * max(self._gap_seconds or 0.0, self._busy_since_end if not self._gap_seconds else 0.0)
+        ends = excess_generations * max(
+            self._gap_seconds or 0.0, self._busy_since_end if not self._gap_seconds else 0.0
+        )
         return min(max(ends, excess_rows * self._row_seconds, SHORTEST_SECONDS), LONGEST_SECONDS)
 
 

@@ -17,8 +17,11 @@ from typing import Any
 import torch
 
 from services.inference.config import InferenceConfig
-from services.inference.shard import Shard, ShardState
+from schemas.shards import Draw, Forward, SamplingRule, SequenceOpened, Slice
+from services.inference.admission import encode_ids
+from services.inference.shard import Layers
 from shared.model.checkpoint import load
+from shared.model.pages import PAGE
 from shared.model.part import Part
 from tests.measure.memory import peak_bytes, resident_bytes
 from tests.measure.real_layer import write_checkpoint
@@ -31,14 +34,13 @@ def run(directory: Path, prompt_tokens: int, answer_tokens: int) -> dict[str, An
     before, started = resident_bytes(), time.monotonic()
     checkpoint = load(directory, dtype=torch.float32, part=TEXT_ONLY)
     load_seconds, loaded_bytes = time.monotonic() - started, peak_bytes() - before
-    shard = Shard(checkpoint.network)
-    with torch.inference_mode():
-        state = shard.open([])
-        prefill_seconds = prefill(shard, state, prompt_tokens)
-        started = time.monotonic()
-        for token in range(answer_tokens):
-            shard.decode(state, token)
-        decode_seconds = time.monotonic() - started
+    pages = -(-(prompt_tokens + answer_tokens) // PAGE)
+    layers = Layers(checkpoint.network, checkpoint.network.language_model.new_pool(pages))
+    prefill_seconds = prefill(layers, prompt_tokens, pages)
+    started = time.monotonic()
+    for token in range(answer_tokens):
+        layers.run(forward(prompt_tokens + token, [token]))
+    decode_seconds = time.monotonic() - started
     return {
         "load_seconds": round(load_seconds, 3),
         "load_peak_bytes": loaded_bytes,
@@ -50,12 +52,26 @@ def run(directory: Path, prompt_tokens: int, answer_tokens: int) -> dict[str, An
     }
 
 
-def prefill(shard: Shard, state: ShardState, tokens: int) -> float:
+def forward(first: int, ids: list[int], pages: int = 0) -> Forward:
+    """The next positions of the one sequence; ``pages``: it begins, on so many pages."""
+    opened = (SequenceOpened(sequence=1, rule=SamplingRule()),) if pages else ()
+    piece = Slice(
+        sequence=1,
+        first=first,
+        ids=encode_ids(ids),
+        pages_from=0,
+        pages=tuple(range(pages)),
+        draw=Draw(position=first),
+    )
+    return Forward(number=first + 1, opened=opened, slices=(piece,))
+
+
+def prefill(layers: Layers, tokens: int, pages: int) -> float:
     """Seconds for a prompt in the slices that the service uses by default."""
     step = InferenceConfig(checkpoint_dir=Path()).prefill_slice_tokens
     ids, started = [7 * token % 512 for token in range(tokens)], time.monotonic()
     for first in range(0, tokens, step):
-        shard.prefill(state, ids[first : first + step])
+        layers.run(forward(first, ids[first : first + step], 0 if first else pages))
         print(f"prefill {min(first + step, tokens)} of {tokens}", file=sys.stderr)
     return time.monotonic() - started
 

@@ -19,7 +19,9 @@ def bit_set(ids: list[int], size: int) -> bytes:
     return np.packbits(np.isin(np.arange(size), ids), bitorder="little").tobytes()
 
 
-def draw(row: Row, position: int = 0, emitted: list[int] | None = None, prompt: list[int] | None = None, **rule: object) -> int:
+def draw(
+    row: Row, position: int = 0, emitted: list[int] | None = None, prompt: list[int] | None = None, **rule: object
+) -> int:
     opened = SequenceOpened(
         sequence=1,
         rule=SamplingRule(**({"temperature": 1.0} | rule)),  # type: ignore[arg-type]
