@@ -19,7 +19,7 @@ CLIP := .make/demo.mp4
 export MEDIA ASK
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit oracle layer long-context size clean
+.PHONY: help setup demo test check unit oracle layer long-context overhead size clean
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ layer: $(DEV) ## time one layer of the released size (writes 10 GB to TMPDIR, ne
 
 long-context: $(DEV) ## serve a prompt of 262,144 tokens and refuse one more (some minutes), as JSON
 	@$(BIN)/python -m tests.measure.long_context
+
+overhead: $(DEV) ## what moontide costs in front of an endpoint: first token, token rate, CPU (2 minutes), as JSON
+	@$(BIN)/python -m tests.measure.overhead
 
 setup: $(DEV) ## only install what demo and test need
 

@@ -77,7 +77,9 @@ class Sampler:
         if mask:
             scores[~bits(mask, self._vocabulary)] = -np.inf
         if scores.max() == -np.inf:
-            raise BadInput("generation.dead_end", "no token is allowed here", param="grammar" if mask else "forbidden_ids")
+            raise BadInput(
+                "generation.dead_end", "no token is allowed here", param="grammar" if mask else "forbidden_ids"
+            )
         return scores
 
 
