@@ -285,7 +285,7 @@ async def storm(directory: Path, seed: int, count: int, broken: str) -> dict[str
 
 async def _kill(world: World) -> None:
     while True:
-        await world.clock.sleep(world.rng.uniform(2.0, 6.0))
+        await world.clock.sleep(world.rng.uniform(0.5, 3.0))
         await world.kill(world.rng.choice(PARTS))
 
 

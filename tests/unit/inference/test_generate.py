@@ -111,7 +111,7 @@ async def test_a_deadline_ends_a_generation_between_steps(handler: GenerateHandl
 
 async def test_the_loop_runs_on_during_a_forward(handler: GenerateHandler) -> None:
     """A beat must go out every half second: a tick of a few milliseconds is far inside."""
-    task = asyncio.create_task(answer(handler, request(3000, max_tokens=2)))
+    task = asyncio.create_task(answer(handler, request(1000, max_tokens=2)))
     loop = asyncio.get_running_loop()
     longest, last = 0.0, loop.time()
     while not task.done():
