@@ -17,7 +17,7 @@ from torch import Tensor
 from kernels.cpu.library import instruction_sets, library
 from kernels.cpu.operations import CpuOperations
 from kernels.reference.operations import ReferenceOperations
-from kernels.weights import ExpertWeights, HeadWeights, Int4, LinearWeight, Matrix
+from kernels.weights import Done, ExpertWeights, HeadWeights, Int4, LinearWeight, Matrix, keep
 
 
 class Operations(Protocol):
@@ -28,7 +28,7 @@ class Operations(Protocol):
     def prepare_linear(self, weight: Matrix) -> LinearWeight: ...
     def prepare_heads(self, weight: Tensor) -> HeadWeights: ...
     def prepare_experts(
-        self, gate: Sequence[Matrix], up: Sequence[Matrix], down: Sequence[Matrix]
+        self, gate: Sequence[Matrix], up: Sequence[Matrix], down: Sequence[Matrix], done: Done = keep
     ) -> ExpertWeights: ...
     def linear(self, x: Tensor, weight: LinearWeight, out: torch.dtype | None = None) -> Tensor: ...
     def linear_heads(self, x: Tensor, weight: HeadWeights) -> Tensor: ...
@@ -111,9 +111,12 @@ def router_scores(x: Tensor, weight: LinearWeight) -> Tensor:
     return _for(x).router_scores(x, weight)
 
 
-def prepare_experts(gate: Sequence[Matrix], up: Sequence[Matrix], down: Sequence[Matrix]) -> ExpertWeights:
-    """Of E experts: gate and up [I, D], down [D, I] each, all in one format."""
-    return _of(gate[0]).prepare_experts(gate, up, down)
+def prepare_experts(
+    gate: Sequence[Matrix], up: Sequence[Matrix], down: Sequence[Matrix], done: Done = keep
+) -> ExpertWeights:
+    """Of E experts: gate and up [I, D], down [D, I] each, all in one format. ``done`` is told of each matrix whose
+    bytes were copied, before the next one is read."""
+    return _of(gate[0]).prepare_experts(gate, up, down, done)
 
 
 def experts(x: Tensor, chosen: Tensor, weight: ExpertWeights) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kernels.cpu.library import INSTRUCTION_SETS, checked
 from kernels.cpu.panels import Panels, pack
-from kernels.weights import PLAIN, ExpertWeights, HeadWeights, LinearWeight, Matrices, Matrix
+from kernels.weights import PLAIN, Done, ExpertWeights, HeadWeights, LinearWeight, Matrices, Matrix, keep
 
 _X_BF16, _OUT_BF16, _SIGMOID = 1, 2, 4
 
@@ -30,9 +30,11 @@ class CpuOperations:
     def prepare_heads(self, weight: Tensor) -> HeadWeights:
         return HeadWeights(pack(self._library, [[matrix] for matrix in weight]))
 
-    def prepare_experts(self, gate: Sequence[Matrix], up: Sequence[Matrix], down: Sequence[Matrix]) -> ExpertWeights:
+    def prepare_experts(
+        self, gate: Sequence[Matrix], up: Sequence[Matrix], down: Sequence[Matrix], done: Done = keep
+    ) -> ExpertWeights:
         pairs = list(zip(gate, up, strict=True))
-        wide, narrow = pack(self._library, pairs), pack(self._library, [[matrix] for matrix in down])
+        wide, narrow = pack(self._library, pairs, done), pack(self._library, [[matrix] for matrix in down], done)
         if (wide.count, wide.rows, wide.columns) != (narrow.count, 2 * narrow.columns, narrow.rows):
             raise ValueError("gate and up [I, D] and down [D, I] of as many experts are expected")
         return ExpertWeights(narrow.columns, wide, narrow)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kernels.formats import INT4_GROUP
-from kernels.weights import Int4, Matrices, Matrix, check_alike, format_of
+from kernels.weights import Done, Int4, Matrices, Matrix, check_alike, format_of, keep
 
 BLOCK = 64
 """Output columns of a block."""
@@ -31,8 +31,9 @@ class Panels(Matrices):
     scale_address: int
 
 
-def pack(library: ctypes.CDLL, groups: Sequence[Sequence[Matrix]]) -> Panels:
-    """One matrix per item of ``groups``: the panels of its members in turns (gate, up, gate, up, …)."""
+def pack(library: ctypes.CDLL, groups: Sequence[Sequence[Matrix]], done: Done = keep) -> Panels:
+    """One matrix per item of ``groups``: the panels of its members in turns (gate, up, gate, up, …). ``done`` is told
+    of each matrix that is no longer needed."""
     rows, columns = check_alike([matrix for group in groups for matrix in group])
     members, kind = len(groups[0]), format_of(groups[0][0])
     panels = -(-rows // (BLOCK // members)) * (BLOCK // PANEL)
@@ -43,6 +44,7 @@ def pack(library: ctypes.CDLL, groups: Sequence[Sequence[Matrix]]) -> Panels:
             _pack_one(
                 library, matrix, values[index], None if scales is None else scales[index], padded, member, members
             )
+            done(matrix)
     shape = (ctypes.c_int64 * 4)(_FORMATS[kind], len(groups), panels * PANEL // BLOCK, padded)
     address = 0 if scales is None else scales.data_ptr()
     return Panels(

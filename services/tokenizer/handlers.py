@@ -3,6 +3,7 @@
 Input: ``ChatRequest``. Output: ``ChatDelta``s and one ``ChatFinished``. Knows nothing of HTTP or weights.
 """
 
+import asyncio
 from dataclasses import dataclass
 
 import msgspec

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kernels import dispatch
-from kernels.weights import HeadWeights, LinearWeight
+from kernels.weights import Done, HeadWeights, LinearWeight, keep
 from shared.model.batch import ForwardBatch
 from shared.model.config import TextConfig
 from shared.model.linear import AnyLinear, Linear, Prepared
@@ -49,16 +49,16 @@ class LatentAttention(Prepared[AttentionWeights]):
         self.kv_b_proj: AnyLinear = Linear(rank, heads * (config.qk_nope_head_dim + config.v_head_dim))
         self.o_proj: AnyLinear = Linear(heads * config.v_head_dim, config.hidden_size)
 
-    def lay_out(self) -> AttentionWeights:
+    def lay_out(self, done: Done = keep) -> AttentionWeights:
         direct = self.config.q_lora_rank is None
         keys, values = self.expansion()
         return AttentionWeights(
-            query_down=None if direct else self.q_a_proj.lay_out(),
-            query=self.q_proj.lay_out() if direct else self.q_b_proj.lay_out(),
-            latent=self.kv_a_proj_with_mqa.lay_out(),
+            query_down=None if direct else self.q_a_proj.lay_out(done),
+            query=self.q_proj.lay_out(done) if direct else self.q_b_proj.lay_out(done),
+            latent=self.kv_a_proj_with_mqa.lay_out(done),
             keys=dispatch.prepare_heads(keys.transpose(1, 2).contiguous()),
             values=dispatch.prepare_heads(values.contiguous()),
-            out=self.o_proj.lay_out(),
+            out=self.o_proj.lay_out(done),
         )
 
     def expansion(self) -> tuple[Tensor, Tensor]:

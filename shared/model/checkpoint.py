@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from kernels.weights import Int4, Matrix
 from shared.model import config as configuration
 from shared.model.config import ModelConfig
 from shared.model.digest import weights_digest
@@ -117,9 +118,7 @@ class Filling:
                     if progress:
                         progress(done, total)
             if self.prepared and unit.startswith(TEXT):
-                prepare(modules[unit])
-                for view in views:
-                    release(view)
+                prepare(modules[unit], Mapped(views).give_back)
 
     def _assign(self, module: nn.Module, entry: Entry, tensor: Stored, *, packed: bool) -> list[torch.Tensor]:
         """Returns the mapped view where it stays in use."""
@@ -135,6 +134,19 @@ class Filling:
         """Matrices of the text model stay in bfloat16 even where the computation is wider: the product is the same."""
         matrix = entry.module.startswith(TEXT) and len(entry.shape) == 2
         return stored_dtype if matrix and stored_dtype == torch.bfloat16 else self.dtype
+
+
+class Mapped:
+    """Views of mapped files, whose pages are given back when their bytes lie elsewhere."""
+
+    def __init__(self, views: list[torch.Tensor]) -> None:
+        self._places = {view.data_ptr() for view in views}
+
+    def give_back(self, matrix: Matrix) -> None:
+        tensors = (matrix.packed, matrix.scale) if isinstance(matrix, Int4) else (matrix,)
+        for tensor in tensors:
+            if tensor.data_ptr() in self._places:
+                release(tensor)
 
 
 def _replace_by_int4(modules: dict[str, nn.Module], name: str) -> Int4Linear:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kernels import dispatch
-from kernels.weights import ExpertWeights, LinearWeight
+from kernels.weights import Done, ExpertWeights, LinearWeight, keep
 from shared.model.config import TextConfig
 from shared.model.linear import AnyLinear, Linear, Prepared
 
@@ -24,20 +24,21 @@ class SwiGLU(Prepared[ExpertWeights]):
         self.up_proj: AnyLinear = Linear(hidden, inner)
         self.down_proj: AnyLinear = Linear(inner, hidden)
 
-    def lay_out(self) -> ExpertWeights:
-        return together([self])
+    def lay_out(self, done: Done = keep) -> ExpertWeights:
+        return together([self], done)
 
     def forward(self, x: Tensor) -> Tensor:
         chosen = torch.zeros(len(x), 1, dtype=torch.int64, device=x.device)
         return dispatch.experts(x, chosen, self.ready).squeeze(1)
 
 
-def together(blocks: Sequence[SwiGLU]) -> ExpertWeights:
+def together(blocks: Sequence[SwiGLU], done: Done) -> ExpertWeights:
     """The blocks as one weight of the kernels, in their order."""
     return dispatch.prepare_experts(
         [block.gate_proj.matrix for block in blocks],
         [block.up_proj.matrix for block in blocks],
         [block.down_proj.matrix for block in blocks],
+        done,
     )
 
 
@@ -50,11 +51,13 @@ class Router(Prepared[LinearWeight]):
         self.weight = nn.Parameter(torch.empty(config.n_routed_experts, config.hidden_size), requires_grad=False)
         self.register_buffer("e_score_correction_bias", torch.empty(config.n_routed_experts))
 
-    def lay_out(self) -> LinearWeight:
-        return dispatch.prepare_linear(self.weight)
+    def lay_out(self, done: Done = keep) -> LinearWeight:
+        laid_out = dispatch.prepare_linear(self.weight)
+        done(self.weight)
+        return laid_out
 
-    def prepare(self) -> None:
-        super().prepare()
+    def prepare(self, done: Done = keep) -> None:
+        super().prepare(done)
         self.weight = nn.Parameter(self.weight.to("meta"), requires_grad=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,18 +87,18 @@ class MixtureOfExperts(Prepared[ExpertWeights]):
         )
         self._first = 0
 
-    def lay_out(self) -> ExpertWeights:
+    def lay_out(self, done: Done = keep) -> ExpertWeights:
         """Of the routed experts that are here; they are consecutive (``Part.experts``)."""
         blocks = [block for block in self.experts if isinstance(block, SwiGLU)]
         here = [index for index, block in enumerate(blocks) if not _is_elsewhere(block)]
         self._first = here[0]
-        return together([blocks[index] for index in here])
+        return together([blocks[index] for index in here], done)
 
-    def prepare(self) -> None:
-        self.gate.prepare()
+    def prepare(self, done: Done = keep) -> None:
+        self.gate.prepare(done)
         if self.shared_experts is not None:
-            self.shared_experts.prepare()
-        super().prepare()
+            self.shared_experts.prepare(done)
+        super().prepare(done)
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, D] to [T, D]: one row per (row, expert), summed in router order; the shared expert comes unscaled."""

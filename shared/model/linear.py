@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kernels import dispatch
 from kernels.formats import int4_shapes
 from kernels.reference.int4 import PACKED_DTYPE, SCALE_DTYPE, SHAPE_DTYPE, dequantize_int4_ref
-from kernels.weights import Int4, LinearWeight, Matrix
+from kernels.weights import Done, Int4, LinearWeight, Matrix, keep
 
 W = TypeVar("W")
 
@@ -24,18 +24,18 @@ class Prepared(nn.Module, Generic[W]):
 
     _ready: W | None = None
 
-    def lay_out(self) -> W:
-        """The kernels' form of the matrices of this module."""
+    def lay_out(self, done: Done = keep) -> W:
+        """The kernels' form of the matrices of this module; ``done`` is told of each that was read."""
         raise NotImplementedError
 
     @property
     def ready(self) -> W:
         return self.lay_out() if self._ready is None else self._ready
 
-    def prepare(self) -> None:
+    def prepare(self, done: Done = keep) -> None:
         """Keep the kernels' form, and only that."""
         if self._ready is None:
-            self._ready = self.lay_out()
+            self._ready = self.lay_out(done)
             for module in self.modules():
                 if isinstance(module, Linear | Int4Linear):
                     module.drop()
@@ -62,8 +62,10 @@ class Linear(Prepared[LinearWeight]):
         """W itself, [rows, columns]."""
         return self.weight
 
-    def lay_out(self) -> LinearWeight:
-        return dispatch.prepare_linear(self.matrix)
+    def lay_out(self, done: Done = keep) -> LinearWeight:
+        laid_out = dispatch.prepare_linear(self.matrix)
+        done(self.matrix)
+        return laid_out
 
     def forward(self, x: Tensor, out: torch.dtype | None = None) -> Tensor:
         return dispatch.linear(x, self.ready, out)
@@ -93,8 +95,10 @@ class Int4Linear(Prepared[LinearWeight]):
         packed, scale = self.get_buffer("weight_packed"), self.get_buffer("weight_scale")
         return dequantize_int4_ref(packed, scale, self.columns, torch.float32)
 
-    def lay_out(self) -> LinearWeight:
-        return dispatch.prepare_linear(self.matrix)
+    def lay_out(self, done: Done = keep) -> LinearWeight:
+        laid_out = dispatch.prepare_linear(self.matrix)
+        done(self.matrix)
+        return laid_out
 
     def forward(self, x: Tensor, out: torch.dtype | None = None) -> Tensor:
         return dispatch.linear(x, self.ready, out)
@@ -107,13 +111,13 @@ class Int4Linear(Prepared[LinearWeight]):
 AnyLinear = Linear | Int4Linear
 
 
-def prepare(module: nn.Module) -> None:
-    """Lay out everything under ``module`` that is in memory; the outermost form wins (experts of a layer together)."""
+def prepare(module: nn.Module, done: Done = keep) -> None:
+    """Lay out everything under ``module``; the outermost form wins (experts of a layer together)."""
     if isinstance(module, Prepared):
-        module.prepare()
+        module.prepare(done)
         return
     for child in module.children():
-        prepare(child)
+        prepare(child, done)
 
 
 def held_tensors(module: nn.Module) -> Iterator[Tensor]:

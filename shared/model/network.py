@@ -1,7 +1,6 @@
 """The whole model: text, vision tower and projector under the released names, and embeddings with media in place."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +9,7 @@ from shared.model.config import ModelConfig
 from shared.model.decoder import TextModel
 from shared.model.linear import held_tensors, prepare
 from shared.model.projector import KimiVLProjector, Projector
+from shared.model.threads import one_thread
 from shared.model.vision import Grid, VisionTower
 
 
@@ -60,17 +60,6 @@ class Network(nn.Module):
     def held_tensors(self) -> Iterator[Tensor]:
         """Every weight in memory, in whatever form."""
         return held_tensors(self)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """torch computes with one thread while entered (of the calling thread's OpenMP setting)."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def build(config: ModelConfig, latent_eps: float | None = None) -> Network:

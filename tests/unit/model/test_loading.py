@@ -47,12 +47,18 @@ def measured(directory: Path, *options: str) -> dict[str, Any]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-@pytest.mark.parametrize("options", [("--dtype", "float32"), ("--dtype", "bfloat16"), ("--layer", "0")])
-def test_the_peak_of_loading_is_what_stays_resident(large_directory: Path, options: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("options", "matrix_bytes"),
+    [(("--dtype", "float32"), 0), (("--dtype", "bfloat16"), 0), (("--layer", "0"), 1024 * 16_384 * 2)],
+)
+def test_the_peak_of_loading_is_what_stays_resident(
+    large_directory: Path, options: tuple[str, ...], matrix_bytes: int
+) -> None:
+    """``matrix_bytes``: the matrix that is being laid out is there twice; in this dense layer it is a third of all."""
     figures = measured(large_directory, *options)
     assert figures["weight_bytes"] > 90e6
-    assert figures["load_peak_bytes"] < PEAK * figures["weight_bytes"]
-    assert figures["peak_bytes"] < PEAK * figures["resident_bytes"]
+    assert figures["load_peak_bytes"] < PEAK * figures["weight_bytes"] + matrix_bytes
+    assert figures["peak_bytes"] < PEAK * figures["resident_bytes"] + matrix_bytes
     assert figures["resident_bytes"] < PEAK * figures["weight_bytes"]
 
 
@@ -86,7 +92,7 @@ def test_a_layer_alone_computes_what_it_computes_in_the_whole(tiny_directory: Pa
     hidden = torch.randn(20, config.hidden_size, generator=torch.Generator().manual_seed(1))
     cos, sin = rope.RotaryTable(config, torch.device("cpu")).rows(torch.arange(20))
     batch, whole = ForwardBatch([Segment(0, 20, [0])]), tiny.network.language_model
-    expected = whole.model.layers[1](hidden, cos, sin, batch, whole.new_pool(1).latents[1])
+    expected = whole.layers[1](hidden, cos, sin, batch, whole.new_pool(1).latents[1])
     assert torch.equal(alone(hidden, batch, alone.new_pool(1)), expected)
 
 
