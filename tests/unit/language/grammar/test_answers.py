@@ -103,7 +103,10 @@ def test_a_replayed_beginning_gives_the_same_masks_and_the_same_end(seed: int) -
 
 
 def test_calls_in_parallel_are_numbered_on_and_all_valid() -> None:
-    tools = [tool({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}, f"t_{i}") for i in range(9)]
+    tools = [
+        tool({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}, f"t_{i}")
+        for i in range(9)
+    ]
     made = answer_grammar(thinking=False, tools=tools, tool_choice="required", first_index=4)
     assert made is not None
     answer = compiler().compile(made)
@@ -113,7 +116,9 @@ def test_calls_in_parallel_are_numbered_on_and_all_valid() -> None:
         _, _, calls = parsed(answer, tokens)
         assert ended == "stop"
         assert [call[0] for call in calls] == [f"functions.{call[1]}:{4 + i}" for i, call in enumerate(calls)]
-        assert all(call[1] in {f"t_{i}" for i in range(9)} and isinstance(json.loads(call[2])["n"], int) for call in calls)
+        assert all(
+            call[1] in {f"t_{i}" for i in range(9)} and isinstance(json.loads(call[2])["n"], int) for call in calls
+        )
         counts.add(len(calls))
     assert len(counts) > 1
 
@@ -159,7 +164,9 @@ def test_json_object_and_a_prefix_of_it() -> None:
 
 
 def test_a_drawn_token_without_a_way_to_the_end_is_replaced() -> None:
-    answer = compiler().compile(required({"type": "object", "properties": {"n": {"type": "string"}}, "required": ["n"]}))
+    answer = compiler().compile(
+        required({"type": "object", "properties": {"n": {"type": "string"}}, "required": ["n"]})
+    )
     least = minimum_tokens(answer)
     mask, tokens = AnswerMask(answer, least), []
     random = np.random.default_rng(3)

@@ -10,12 +10,12 @@ import pytest
 from shared.errors import BadInput
 from shared.language.grammar.automaton import DEAD, Automaton
 from shared.language.grammar.compiler import GrammarCompiler
+from shared.language.grammar.nodes import Grammar
 from shared.language.grammar.pattern import content_of
 from shared.language.grammar.schema import grammar_of
 from shared.language.grammar.source import answer_grammar
 from shared.language.grammar.tokens import FewestTokens, TokenTable
 from shared.language.grammar.unsupported import Unsupported
-from shared.language.grammar.nodes import Grammar
 from shared.language.vocabulary import Vocabulary, tiny_vocabulary
 
 
@@ -67,10 +67,30 @@ def test_a_declared_name_cannot_come_back_as_another_one() -> None:
     assert not accepts(schema, '{"\\u0061b":1}')
 
 
-@pytest.mark.parametrize("pattern", ["^a|b$", "x{2,3}y?", r"^[^a-y]+$", r"\d\w\s", "^(?:ab)*c", r"^[\u4e00-\u9fff]{2}$", "^$"])
+@pytest.mark.parametrize(
+    "pattern", ["^a|b$", "x{2,3}y?", r"^[^a-y]+$", r"\d\w\s", "^(?:ab)*c", r"^[\u4e00-\u9fff]{2}$", "^$"]
+)
 def test_patterns_mean_what_they_mean_to_a_search(pattern: str) -> None:
     automaton = Automaton(Grammar(content_of(pattern)))
-    texts = ["", "a", "b", "ab", "cab", "xxy", "xx", "zxxxz", "zz", "0a ", "abc", "c", "ababc", "中文", "中", "za", "a0b\t"]
+    texts = [
+        "",
+        "a",
+        "b",
+        "ab",
+        "cab",
+        "xxy",
+        "xx",
+        "zxxxz",
+        "zz",
+        "0a ",
+        "abc",
+        "c",
+        "ababc",
+        "中文",
+        "中",
+        "za",
+        "a0b\t",
+    ]
     for text in texts:
         state = automaton.read(automaton.start, json.dumps(text, ensure_ascii=False)[1:-1].encode())
         found = state != DEAD and automaton.accepts(state)
@@ -108,7 +128,9 @@ def test_strictly_a_refusal_names_field_and_path(schema: Any, path: str) -> None
 def test_otherwise_what_is_left_out_is_said() -> None:
     compiler = GrammarCompiler(TokenTable(Vocabulary(tiny_vocabulary())), masks=False)
     schema = {"type": "object", "properties": {"a": {"type": "array", "contains": {"const": 1}}}}
-    made = answer_grammar(thinking=False, tools=[{"type": "function", "function": {"name": "abc", "parameters": schema}}])
+    made = answer_grammar(
+        thinking=False, tools=[{"type": "function", "function": {"name": "abc", "parameters": schema}}]
+    )
     assert made is not None
     (reason,) = compiler.compile(made).reasons
     assert "/properties/a/contains" in reason
