@@ -6,6 +6,9 @@ TORCH_INDEX ?=
 MEDIA ?=
 ASK ?= What happens here?
 MAX_TOKENS ?= 96
+SEED ?= 1
+CASES ?= 1000000
+BREAK ?=
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt \
@@ -19,7 +22,7 @@ CLIP := .make/demo.mp4
 export MEDIA ASK
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit fuzz-api oracle layer long-context overhead size clean
+.PHONY: help setup demo test check unit fuzz-api fuzz-language bench-language oracle layer long-context overhead size clean
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +63,12 @@ long-context: $(DEV) ## serve a prompt of 262,144 tokens and refuse one more (so
 
 overhead: $(DEV) ## what moontide costs in front of an endpoint: first token, token rate, CPU (2 minutes), as JSON
 	@$(BIN)/python -m tests.measure.overhead
+
+fuzz-language: $(DEV) ## a million streamed answers against the whole messages (SEED=, CASES=, BREAK=a fault to find)
+	@$(BIN)/python -m tests.fuzz.language --seed $(SEED) --cases $(CASES) --break "$(BREAK)"
+
+bench-language: $(DEV) ## encoding against tiktoken driven directly, and round trips, as JSON
+	@$(BIN)/python -m tests.measure.language
 
 setup: $(DEV) ## only install what demo and test need
 

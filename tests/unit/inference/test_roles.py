@@ -60,7 +60,7 @@ async def stored(blobs: Path) -> GenerateRequest:
 
 
 def pieces(caller: Caller) -> tuple[list[int], list[object]]:
-    logprobs = [l for item in caller.items if isinstance(item, TokensGenerated) for l in item.logprobs]
+    logprobs = [one for item in caller.items if isinstance(item, TokensGenerated) for one in item.logprobs]
     return caller.ids, logprobs
 
 
