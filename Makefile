@@ -7,7 +7,7 @@ MEDIA ?=
 ASK ?= What happens here?
 MAX_TOKENS ?= 96
 SEED ?= 1
-CASES ?= 1000000
+CASES ?=
 BREAK ?=
 
 BIN := $(VENV)/bin
@@ -65,7 +65,7 @@ overhead: $(DEV) ## what moontide costs in front of an endpoint: first token, to
 	@$(BIN)/python -m tests.measure.overhead
 
 fuzz-language: $(DEV) ## a million streamed answers against the whole messages (SEED=, CASES=, BREAK=a fault to find)
-	@$(BIN)/python -m tests.fuzz.language --seed $(SEED) --cases $(CASES) --break "$(BREAK)"
+	@$(BIN)/python -m tests.fuzz.language --seed $(SEED) --cases $(or $(CASES),1000000) --break "$(BREAK)"
 
 bench-language: $(DEV) ## encoding against tiktoken driven directly, and round trips, as JSON
 	@$(BIN)/python -m tests.measure.language
