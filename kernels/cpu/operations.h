@@ -7,7 +7,7 @@ using I = Isa::I;
 
 // e^x: Cody and Waite's reduction and the polynomial of Cephes `expf`; 0 below -87, infinite above 88.
 MOONTIDE_INLINE F exponential(F x) {
-    const F inside = Isa::min(Isa::max(x, Isa::set1(-88.0f)), Isa::set1(89.0f));
+    const F inside = Isa::min(Isa::set1(89.0f), Isa::max(Isa::set1(-88.0f), x));  // in this order a NaN stays one
     const F whole = Isa::round(Isa::mul(inside, Isa::set1(1.4426950408889634f)));
     F rest = Isa::fma(whole, Isa::set1(-0.693359375f), inside);
     rest = Isa::fma(whole, Isa::set1(2.12194440e-4f), rest);
