@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 # What is installed is known by what the package files say, so that a fresh checkout of the same files installs nothing.
-PACKAGES := $(firstword $(shell cat pyproject.toml constraints.txt | cksum))
+PACKAGES := $(firstword $(shell cat pyproject.toml constraints.txt setup.py kernels/cpu/*.h kernels/cpu/*.cpp | cksum))
 LOCAL := $(VENV)/.installed-local-$(PACKAGES)
 DEV := $(VENV)/.installed-dev-$(PACKAGES)
 CLIP := .make/demo.mp4
@@ -62,7 +62,7 @@ size: ## lines of Python per folder
 		END { for (folder in lines) printf "%7d %s\n", lines[folder], folder; printf "%7d total\n", all }' | sort -k2
 
 clean: ## remove everything that make made here
-	rm -rf $(VENV) .make build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .make build dist *.egg-info kernels/cpu/*.so .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip comes last into a new environment: with it there, nothing was interrupted.

@@ -1,8 +1,9 @@
-"""`python -m kernels.bench`: what the operations of one K2-shaped model cost here, beside the machine's limits.
+"""`python -m kernels.bench`: what the operations of a K2-shaped model cost here, beside the machine's limit.
 
-Output: a table. The model has hidden 1024, 12 layers of which 1 dense, 64 experts of 512, top 8 and 1 shared, query rank
-384, latent 128, 16 heads of 64 + 32 / 64, vocabulary 32,768; experts in INT4, the rest in bfloat16. Bandwidth and
-arithmetic limits are measured in the same run. Sums of operations only: what a model does between them is not here.
+The model has hidden 1024, 12 layers of which 1 dense, 64 experts of 512, top 8 and 1 shared, query rank 384, latent
+128, 16 heads of 64 + 32 / 64, vocabulary 32,768; experts in INT4, the rest in bfloat16. The limit is the time to read
+the weights that are needed, at the bandwidth measured in the same run. These are sums of operations: what a model does
+between them is not here.
 """
 
 import argparse
@@ -50,8 +51,8 @@ class Layer:
         self.block = kernels.prepare_experts([plain(inner, HIDDEN)], [plain(inner, HIDDEN)], [plain(HIDDEN, inner)])
         if not dense:
             self.router = kernels.prepare_linear(plain(EXPERTS, HIDDEN))
-            wide = [[int4(INNER, HIDDEN) for _ in range(EXPERTS)] for _ in range(2)]
-            self.experts = kernels.prepare_experts(*wide, [int4(HIDDEN, INNER) for _ in range(EXPERTS)])
+            gate, up = ([int4(INNER, HIDDEN) for _ in range(EXPERTS)] for _ in range(2))
+            self.experts = kernels.prepare_experts(gate, up, [int4(HIDDEN, INNER) for _ in range(EXPERTS)])
 
     def attention(self, h: Tensor, state: "State") -> Tensor:
         x = kernels.rms_norm(h, self.norm, EPS)
@@ -102,16 +103,10 @@ def best(function: Callable[[], object], runs: int) -> float:
 
 
 def bandwidth() -> float:
-    """Bytes per second that the operations can read at most: a matrix that no cache holds times one row, all threads."""
+    """Bytes per second that the operations can read at most: a matrix that no cache holds, times one row."""
     weight = kernels.prepare_linear(torch.zeros(1 << 16, 2048, dtype=torch.bfloat16))
     x = torch.zeros(1, 2048, dtype=torch.bfloat16)
     return weight.nbytes / best(lambda: kernels.linear(x, weight), 9)
-
-
-def stream() -> float:
-    """Bytes per second of a plain sum over a large tensor in torch."""
-    values = torch.zeros(1 << 28, dtype=torch.int8).view(torch.int64)
-    return values.nbytes / best(lambda: values.sum(), 9)
 
 
 def forward_bytes(layers: list[Layer], head_bytes: int, rows: int) -> float:

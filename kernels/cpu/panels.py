@@ -38,7 +38,7 @@ def pack(library: ctypes.CDLL, groups: Sequence[Sequence[Matrix]], done: Done = 
     members, kind = len(groups[0]), format_of(groups[0][0])
     panels = -(-rows // (BLOCK // members)) * (BLOCK // PANEL)
     padded = -(-columns // INT4_GROUP) * INT4_GROUP
-    values, scales = _empty(kind, len(groups), panels * PANEL, padded)
+    values, scales = _zeros(kind, len(groups), panels * PANEL, padded)
     for index, group in enumerate(groups):
         for member, matrix in enumerate(group):
             _pack_one(
@@ -52,7 +52,7 @@ def pack(library: ctypes.CDLL, groups: Sequence[Sequence[Matrix]], done: Done = 
     )
 
 
-def _empty(kind: str, count: int, rows: int, columns: int) -> tuple[Tensor, Tensor | None]:
+def _zeros(kind: str, count: int, rows: int, columns: int) -> tuple[Tensor, Tensor | None]:
     if kind == "int4":
         words = torch.full((count, rows * columns // 8), _EIGHTS, dtype=torch.int32)
         return words, torch.zeros(count, rows * columns // INT4_GROUP, dtype=torch.bfloat16)

@@ -30,23 +30,7 @@ template <> struct Steps<bf16> {
     }
     static MOONTIDE_INLINE F dot(F sum, Step s, const bf16* x) { return Isa::dot(sum, s, x); }
 };
-
-// A block of INT4 as bf16 integers in the order of a bf16 block: many rows share the unpacking.
-inline void unpack(const char* from, int64_t columns, char* to) {
-    const I table = Isa::nibble_table();
-    for (int64_t word = 0; word < columns / 8; ++word)
-        for (int64_t panel = 0; panel < PANELS; ++panel) {
-            const I w = Isa::words(from + (word * PANELS + panel) * 64);
-            char* out = to + (word * 4 * PANELS + panel) * 64;
-            _mm512_storeu_si512(out, Isa::nibble_pair<0>(w, table));
-            _mm512_storeu_si512(out + PANELS * 64, Isa::nibble_pair<4>(w, table));
-            _mm512_storeu_si512(out + 2 * PANELS * 64, Isa::nibble_pair<8>(w, table));
-            _mm512_storeu_si512(out + 3 * PANELS * 64, Isa::nibble_pair<12>(w, table));
-        }
-}
 #endif
-
-constexpr int UNPACKED = 3;  // INT4 after `unpack`
 
 template <class X, int R, int P>
 MOONTIDE_INLINE void add_step(F (&sum)[R][P], const typename Steps<X>::Step (&step)[P], const X* const (&x)[R], int64_t column) {
@@ -79,28 +63,23 @@ MOONTIDE_INLINE void plain_tile(const X* const (&x)[R], const char* w, int64_t c
     }
 }
 
+constexpr int64_t AHEAD = 4096;  // bytes from what is used to what is fetched: twenty per cent of a decode
+
 // INT4: within a group the integers are summed in order, then the group is scaled and added.
-template <class X, int FORMAT, int R, int P>
-MOONTIDE_INLINE void scaled_tile(const X* const (&x)[R], const char* w, const bf16* scale, int64_t columns, F (&sum)[R][P]) {
+template <class X, int R, int P>
+MOONTIDE_INLINE void int4_tile(const X* const (&x)[R], const char* w, const bf16* scale, int64_t columns, F (&sum)[R][P]) {
     clear(sum);
     for (int64_t group = 0; group < columns; group += GROUP, scale += BLOCK) {
         F part[R][P];
         clear(part);
-        if constexpr (FORMAT == UNPACKED) {
-            for (int64_t column = group; column < group + GROUP; column += 2, w += PANELS * 64) {
-                typename Steps<X>::Step step[P];
-                MOONTIDE_UNROLL for (int p = 0; p < P; ++p) step[p] = Steps<X>::narrow(w + p * 64);
-                add_step<X, R, P>(part, step, x, column);
-            }
-        } else {
-            for (int64_t column = group; column < group + GROUP; column += 8, w += PANELS * 64) {
-                I words[P];
-                MOONTIDE_UNROLL for (int p = 0; p < P; ++p) words[p] = Isa::words(w + p * 64);
-                add_nibbles<X, 0, R, P>(part, words, x, column);
-                add_nibbles<X, 4, R, P>(part, words, x, column + 2);
-                add_nibbles<X, 8, R, P>(part, words, x, column + 4);
-                add_nibbles<X, 12, R, P>(part, words, x, column + 6);
-            }
+        for (int64_t column = group; column < group + GROUP; column += 8, w += PANELS * 64) {
+            I words[P];
+            MOONTIDE_UNROLL for (int p = 0; p < P; ++p) __builtin_prefetch(w + AHEAD + p * 64);
+            MOONTIDE_UNROLL for (int p = 0; p < P; ++p) words[p] = Isa::words(w + p * 64);
+            add_nibbles<X, 0, R, P>(part, words, x, column);
+            add_nibbles<X, 4, R, P>(part, words, x, column + 2);
+            add_nibbles<X, 8, R, P>(part, words, x, column + 4);
+            add_nibbles<X, 12, R, P>(part, words, x, column + 6);
         }
         MOONTIDE_UNROLL for (int p = 0; p < P; ++p) {
             const F factor = Isa::widen(scale + p * LANES);
@@ -117,40 +96,38 @@ template <class X> struct BlockProduct {
     int64_t count;
 
     // R rows from `first` on; rows beyond the last are computed as copies of it and dropped.
+    template <int R> void take(int64_t first, const X* (&x)[R]) const {
+        for (int r = 0; r < R; ++r) x[r] = rows[first + r < count ? first + r : count - 1];
+    }
+
     template <int FORMAT, int R, class Store> void tile(int64_t first, Store& store) const {
         constexpr int P = Isa::WIDE;
         const X* x[R];
-        for (int r = 0; r < R; ++r) x[r] = rows[first + r < count ? first + r : count - 1];
+        take<R>(first, x);
         for (int p = 0; p < PANELS; p += P) {
             F sum[R][P];
-            if constexpr (FORMAT == BF16 || FORMAT == F32)
-                plain_tile<X, FORMAT, R, P>(x, values + p * (FORMAT == F32 ? 128 : 64), columns, sum);
-            else
-                scaled_tile<X, FORMAT, R, P>(x, values + p * 64, scales + p * LANES, columns, sum);
+            if constexpr (FORMAT == INT4) int4_tile<X, R, P>(x, values + p * 64, scales + p * LANES, columns, sum);
+            else plain_tile<X, FORMAT, R, P>(x, values + p * (FORMAT == F32 ? 128 : 64), columns, sum);
             for (int r = 0; r < R && first + r < count; ++r) store(first + r, p, sum[r]);
         }
     }
 
     template <int FORMAT, class Store> void tiles(Store& store) const {
-        constexpr int MOST = FORMAT == INT4 && Isa::ROWS > 4 ? 4 : Isa::ROWS;
-        for (int64_t first = 0; first < count;) {
-            const int64_t left = count - first;
-            if (left == 1) tile<FORMAT, 1>(first, store), first += 1;
-            else if (left == 2 || MOST == 2) tile<FORMAT, 2>(first, store), first += 2;
-            else if (left <= 4 && MOST > 4) tile<FORMAT, MOST < 4 ? MOST : 4>(first, store), first += 4;
-            else tile<FORMAT, MOST>(first, store), first += MOST;
+        constexpr int MOST = Isa::ROWS;
+        int64_t first = 0;
+        for (; count - first > (MOST > 4 ? 4 : MOST); first += MOST) tile<FORMAT, MOST>(first, store);
+        switch (count - first) {
+            case 1: return tile<FORMAT, 1>(first, store);
+            case 2: return tile<FORMAT, 2>(first, store);
+            case 3: return tile<FORMAT, MOST < 3 ? MOST : 3>(first, store);
+            case 4: return tile<FORMAT, MOST < 4 ? MOST : 4>(first, store);
         }
     }
 
     template <class Store> void run(int64_t format, Store store) const {
         if (format == BF16) return tiles<BF16>(store);
 #ifdef MOONTIDE_DOT
-        if constexpr (sizeof(X) == 2) {
-            if (count <= 4) return tiles<INT4>(store);
-            char* wide = static_cast<char*>(room(UNPACK, columns * BLOCK * 2));
-            unpack(values, columns, wide);
-            return BlockProduct{wide, scales, columns, rows, count}.template tiles<UNPACKED>(store);
-        }
+        if constexpr (sizeof(X) == 2) return tiles<INT4>(store);
 #endif
         if constexpr (sizeof(X) == 4) return format == F32 ? tiles<F32>(store) : tiles<INT4>(store);
     }
@@ -262,10 +239,20 @@ template <class X> struct ExpertProducts {
         });
     }
 
+    // Neighbouring blocks of an expert are one item: long reads, few hand-overs.
+    template <class Body> void each(const Matrices& weight, const int64_t* touched, int64_t count, Body body) const {
+        constexpr int64_t BYTES = 128 << 10;
+        const int64_t step = weight.block_bytes() < BYTES ? BYTES / weight.block_bytes() : 1;
+        const int64_t runs = (weight.blocks + step - 1) / step;
+        for_each_item(count * runs, [&](int64_t item) {
+            const int64_t first = item % runs * step, end = first + step < weight.blocks ? first + step : weight.blocks;
+            for (int64_t block = first; block < end; ++block) body(touched[item / runs], block);
+        });
+    }
+
     void run(const int64_t* touched, int64_t count) const {
-        const int64_t wide = job.gate_up.blocks, narrow = job.down.blocks;
-        for_each_item(count * wide, [&](int64_t item) { gate_up(touched[item / wide], item % wide); });
-        for_each_item(count * narrow, [&](int64_t item) { down(touched[item / narrow], item % narrow); });
+        each(job.gate_up, touched, count, [&](int64_t expert, int64_t block) { gate_up(expert, block); });
+        each(job.down, touched, count, [&](int64_t expert, int64_t block) { down(expert, block); });
     }
 };
 

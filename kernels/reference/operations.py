@@ -150,6 +150,8 @@ def _room(like: Tensor, count: int) -> Tensor:
 
 def _matrix(weight: Matrices, index: int) -> Tensor:
     """[N, K] in float32 for INT4 (four bits times a bfloat16 scale are exact there), else as stored."""
+    if weight.layout != "reference":
+        raise ValueError("these weights were prepared by another implementation")
     if weight.scales is None:
         return weight.values[index]
     wide = weight.scales[index].float().repeat_interleave(INT4_GROUP, dim=1)[:, : weight.columns]
