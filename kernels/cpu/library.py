@@ -6,7 +6,7 @@ releases the interpreter's lock during a call.
 
 import ctypes
 from functools import cache
-from pathlib import Path
+from importlib.util import find_spec
 
 INSTRUCTION_SETS = ("generic", "avx2", "avx512", "avx512_bf16")
 """By number, slowest first."""
@@ -29,13 +29,14 @@ _SIGNATURES = {
 
 @cache
 def library() -> ctypes.CDLL | None:
-    for path in sorted(Path(__file__).parent.glob("_native*.so")):
-        found = ctypes.CDLL(str(path))
-        for name, arguments in _SIGNATURES.items():
-            function = getattr(found, name)
-            function.argtypes, function.restype = arguments, _NUMBER
-        return found
-    return None
+    place = find_spec("kernels.cpu._native")
+    if place is None or place.origin is None:
+        return None
+    found = ctypes.CDLL(place.origin)
+    for name, arguments in _SIGNATURES.items():
+        function = getattr(found, name)
+        function.argtypes, function.restype = arguments, _NUMBER
+    return found
 
 
 def instruction_sets() -> tuple[str, ...]:

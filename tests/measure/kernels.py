@@ -1,4 +1,4 @@
-"""`python -m kernels.bench`: what the operations of a K2-shaped model cost here, beside the machine's limit.
+"""`python -m tests.measure.kernels`: what the operations of a K2-shaped model cost here, beside the machine's limit.
 
 The model has hidden 1024, 12 layers of which 1 dense, 64 experts of 512, top 8 and 1 shared, query rank 384, latent
 128, 16 heads of 64 + 32 / 64, vocabulary 32,768; experts in INT4, the rest in bfloat16. The limit is the time to read
