@@ -6,6 +6,10 @@ TORCH_INDEX ?=
 MEDIA ?=
 ASK ?= What happens here?
 MAX_TOKENS ?= 96
+SEED ?= 1
+CASES ?= 500
+REQUESTS ?= 10000
+BREAK ?=
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt \
@@ -19,7 +23,7 @@ CLIP := .make/demo.mp4
 export MEDIA ASK
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit oracle layer long-context size clean
+.PHONY: help setup demo test check unit oracle layer long-context determinism chaos-engine prefixes between-forwards overhead size clean
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +57,21 @@ layer: $(DEV) ## time one layer of the released size (writes 10 GB to TMPDIR, ne
 
 long-context: $(DEV) ## serve a prompt of 262,144 tokens and refuse one more (some minutes), as JSON
 	@$(BIN)/python -m tests.measure.long_context
+
+determinism: $(DEV) ## the same request alone and in 5 surroundings, 500 comparisons of every bit, as JSON
+	@$(BIN)/python -m tests.measure.determinism --cases $(CASES) --seed $(SEED)
+
+chaos-engine: $(DEV) ## 10,000 requests while engines, shards and encoders are killed (SEED=, REQUESTS=, BREAK=), as JSON
+	@$(BIN)/python -m tests.chaos.engine --seed $(SEED) --requests $(REQUESTS) --break "$(BREAK)"
+
+prefixes: $(DEV) ## prefix hits of 300 agents in half the memory they need, plain LRU beside it, as JSON
+	@$(BIN)/python -m tests.measure.prefixes
+
+between-forwards: $(DEV) ## what engine and sampling take between two forwards, as JSON
+	@$(BIN)/python -m tests.measure.between_forwards
+
+overhead: $(DEV) ## what moontide costs in front of an endpoint: first token, token rate, CPU (2 minutes), as JSON
+	@$(BIN)/python -m tests.measure.overhead
 
 setup: $(DEV) ## only install what demo and test need
 

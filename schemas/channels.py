@@ -10,7 +10,7 @@ import msgspec
 
 from schemas import names
 from schemas.calls import CallAdmitted, CallBeat, CallCancelled, CallEnded, CallItem, CallOpened
-from schemas.chat import ChatDelta, ChatFinished, ChatRequest
+from schemas.chat import ChatDelta, ChatFinished, ChatRequest, CountRequest, TokensCounted
 from schemas.events import CloudEvent
 from schemas.failure import Failure
 from schemas.generation import GenerateRequest, GenerationFinished, TokensGenerated
@@ -61,7 +61,7 @@ class Channel:
 
 
 ADMISSION = (Message(CallAdmitted), Message(Failure))
-ANSWERS = (ChatDelta, ChatFinished, TokensGenerated, GenerationFinished)
+ANSWERS = (ChatDelta, ChatFinished, TokensCounted, TokensGenerated, GenerationFinished)
 SHARD_ANSWERS = (ShardReady, ForwardDone, ForwardFailed, MediaHeld, MediaMissing, EmbeddingParcel)
 
 
@@ -69,6 +69,7 @@ def channels() -> tuple[Channel, ...]:
     """Every subject of ``names``."""
     return (
         Channel("chat", names.chat("model"), (Message(CallOpened, ChatRequest),), ADMISSION, ("model",)),
+        Channel("count", names.count("model"), (Message(CallOpened, CountRequest),), ADMISSION, ("model",)),
         Channel("generate", names.generate("model"), (Message(CallOpened, GenerateRequest),), ADMISSION, ("model",)),
         Channel("shard", names.shard("model"), (Message(CallOpened, ShardOpened),), ADMISSION, ("model",)),
         Channel("shard_work", names.shard_work("token_"), (Message(Forward), Message(MediaWanted)), (), ("token_",)),

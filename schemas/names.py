@@ -25,6 +25,7 @@ DURABLE_RECORDER_SPANS = "recorder-spans"
 
 # NATS micro services.
 SERVICE_TOKENIZER = "moontide-tokenizer"
+SERVICE_TOKEN_COUNTS = "moontide-token-counts"
 SERVICE_UPSTREAM = "moontide-upstream"
 SERVICE_ENGINE = "moontide-engine"
 SERVICE_SHARD = "moontide-shard"
@@ -55,6 +56,11 @@ def token(value: str) -> str:
 def chat(model: str) -> str:
     """Admission of a chat: answered by a tokenizer or an upstream."""
     return f"{PREFIX}.chat.{slug(model)}"
+
+
+def count(model: str) -> str:
+    """Admission of a count of prompt tokens: answered by a tokenizer."""
+    return f"{PREFIX}.count.{slug(model)}"
 
 
 def generate(model: str) -> str:

@@ -2,8 +2,8 @@
 
 Input and output: torch tensors. A row of a result is a function of that row's input and its own context only, bit for
 bit, whatever else is in the batch and however many threads run: see ``elementary``. As slow as that is.
-Letters: T rows, N output and K input columns, H heads, E experts, D hidden size, I inner size of an expert, R latent size,
-P rotary size, B keys per block.
+Letters: T rows, N output and K input columns, H heads, E experts, D hidden size, I inner size of an expert, R latent
+size, P rotary size, B keys per block.
 """
 
 from collections.abc import Sequence

@@ -11,7 +11,7 @@ import msgspec
 from schemas import codec
 from shared.errors import BadInput
 
-_AT = re.compile(r"^(?P<problem>.*?)(?: - at `(?:key in )?\$(?P<path>[^`]*)`)?$", re.DOTALL)
+_AT = re.compile(r"^(?P<problem>.*?)(?: - at (?:`key` in )?`(?:key in )?\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _FIELD = re.compile(r"(?:required|unknown) field `(?P<name>[^`]*)`")
 
 
@@ -27,8 +27,12 @@ def decode_body(data: bytes, kind: Any, *, prefix: str = "") -> Any:
         raise BadInput("malformed_json", "the body is nested too deeply") from error
 
 
+def refused(path: str, reason: str, code: str = "invalid_value") -> BadInput:
+    return BadInput(code, f"{path}: {reason}", param=path)
+
+
 def unsupported(path: str, reason: str) -> BadInput:
-    return BadInput("unsupported_value", f"{path}: {reason}", param=path)
+    return refused(path, reason, "unsupported_value")
 
 
 def _invalid(text: str, prefix: str) -> BadInput:

@@ -1,7 +1,8 @@
 """What discovery says of an engine: what it serves, how busy it is now, and which prefixes it knows.
 
 Read whenever somebody asks, so it must be cheap. ``prefixes`` holds CRC-32 of the names of first blocks (the first
-``page_tokens`` ids as little-endian uint32): whoever chooses an engine can compute the same from a prompt without media.
+``page_tokens`` ids as little-endian uint32): whoever chooses an engine can compute the same from a prompt without
+media.
 """
 
 import zlib

@@ -13,6 +13,7 @@ from services.inference.compute import ComputeThread
 from services.inference.config import InferenceConfig
 from services.inference.encoder import Encoder
 from services.inference.engine import Engine
+from services.inference.grammar import grammars_of
 from services.inference.handlers import GenerateHandler
 from services.inference.link import ShardLink
 from services.inference.loading import default_threads, loaded, shard_about
@@ -103,6 +104,7 @@ async def serving_engine(
     config: InferenceConfig, process: "Process", model: ModelConfig, shard: ShardLink
 ) -> AsyncIterator[Engine]:
     engine = Engine(shard, process.clock, vocabulary=model.text.vocab_size, options=engine_options(config))
+    grammars = grammars_of(config.checkpoint_dir, model.text.vocab_size)
     handler = GenerateHandler(
         model=config.served_model,
         config=model,
@@ -110,6 +112,7 @@ async def serving_engine(
         blobs=process.blobs,
         telemetry=process.telemetry,
         clock=process.clock,
+        compile_grammar=None if grammars is None else grammars.open,
     )
     async with (
         engine.running(),
@@ -134,13 +137,14 @@ def announced(config: InferenceConfig, model: ModelConfig, engine: Engine) -> Ma
     about = engine.about
     vision = model.vision
     media = "" if vision is None else "image,video," if vision.position_time > 1 else "image,"
+    grammar = "" if grammars_of(config.checkpoint_dir, model.text.vocab_size) is None else "grammar,"
     return {
         "model": config.served_model,
         "weights_digest": about.weights_digest,
         "context_length": str(model.text.max_position_embeddings),
         "numerics": about.numerics,
         "system_fingerprint": about.system_fingerprint,
-        "capabilities": f"{media}thinking,logprobs,deterministic,resumable",
+        "capabilities": f"{media}thinking,logprobs,{grammar}deterministic,resumable",
     }
 
 

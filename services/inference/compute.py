@@ -13,7 +13,6 @@ from typing import TypeVar
 import torch
 
 import kernels
-
 from shared.errors import Internal
 
 T = TypeVar("T")

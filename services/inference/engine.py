@@ -1,7 +1,8 @@
 """The engine role: the loop ``take, schedule, forward, emit`` around plain state (``schedule.State``).
 
 Input: admitted generations. Output: their tokens, in ``Generation``. Between two forwards it looks at cancellations and
-deadlines, and their memory is free before the next one. When the shard is lost, everything that ran waits again. It must
+deadlines, and their memory is free before the next one. When the shard is lost, everything that ran waits again. It
+must
 not know messages, text, tensors or HTTP.
 """
 
@@ -14,7 +15,7 @@ from typing import Literal
 from schemas.shards import ShardReady, TokenDrawn
 from services.inference.cache import PageCache
 from services.inference.fairness import FairShare
-from services.inference.forward import ForwardWriter
+from services.inference.forward import ForwardWriter, settled
 from services.inference.generation import Generation, Phase
 from services.inference.link import ShardLink, ShardLost
 from services.inference.options import EngineOptions
@@ -81,7 +82,8 @@ class Engine:
         return self._numbers
 
     def check_room(self, prompt: int = 1, max_tokens: int = 1) -> None:
-        """Raise BadInput for what the cache can never hold, Busy with an honest retry-after for what is too much now."""
+        """Raise BadInput for what the cache can never hold, Busy with an honest retry-after for what is too much
+        now."""
         if self.state.cache.count(prompt + max_tokens) > self.state.cache.pages:
             tokens = self.state.cache.pages * self.state.cache.page_tokens
             message = (
@@ -209,6 +211,7 @@ class Engine:
 
     def _append(self, generation: Generation, drawn: TokenDrawn) -> None:
         generation.enter(Phase.DECODING)
+        drawn = settled(generation, drawn)
         if drawn.token in generation.stop_ids:
             self._finish(generation, "stop")
             return

@@ -1,7 +1,8 @@
 """Fair shares between owners: a virtual time per owner, and waiting sequences in one line per owner.
 
 An owner's time is the rows computed for it divided by its weight; who is behind comes first (the virtual token counter
-of Sheng et al., OSDI 2024). Who comes back from a rest starts at the time of those who are there: a rest saves nothing up.
+of Sheng et al., OSDI 2024). Who comes back from a rest starts at the time of those who are there: a rest saves nothing
+up.
 """
 
 from collections import deque

@@ -3,13 +3,17 @@
 from array import array
 from collections.abc import Iterable, Mapping
 
+import msgspec
 import numpy as np
 
-from schemas.shards import Draw, Forward, MediaPlace, SequenceOpened, Slice
+from schemas.shards import Draw, Forward, MediaPlace, SequenceOpened, Slice, TokenDrawn
 from services.inference.generation import Generation
 from services.inference.mask import allowed
 from services.inference.schedule import State, Work
 from services.inference.sequence import Sequence
+
+UNKNOWN_LOGPROB = -9999.0
+"""Of a token that the grammar chose instead of the drawn one: OpenAI's figure for what is hardly possible."""
 
 
 class ForwardWriter:
@@ -76,3 +80,14 @@ def opening(generation: Generation) -> SequenceOpened:
         context=b"" if prompt is None else prompt.tobytes(),
         emitted=array("I", generation.emitted).tobytes() if counted else b"",
     )
+
+
+def settled(generation: Generation, drawn: TokenDrawn) -> TokenDrawn:
+    """What the drawn token becomes under the answer's grammar. A shard, which counts what it drew, is told anew."""
+    token = drawn.token if generation.mask is None else generation.mask.settle(drawn.token)
+    if token == drawn.token:
+        return drawn
+    generation.sequence.opened, generation.sequence.changed_from = False, 0
+    known = drawn.logprobs
+    logprobs = None if known is None else msgspec.structs.replace(known, chosen=UNKNOWN_LOGPROB)
+    return msgspec.structs.replace(drawn, token=token, logprobs=logprobs)

@@ -68,8 +68,6 @@ class Generation:
         self.emitted.append(token)
         if logprobs is not None:
             self.logprobs.append(logprobs)
-        if self.mask is not None:
-            self.mask.accept(token)
         self._changed.set()
 
     def forced(self) -> int | None:

@@ -57,8 +57,8 @@ class GenerateHandler:
     blobs: Blobs
     telemetry: Telemetry
     clock: Clock
-    compile_grammar: Callable[[bytes], Awaitable[TokenMask]] | None = None
-    """From ``GenerateRequest.grammar`` to the state of one answer. Raises BadInput."""
+    compile_grammar: Callable[[bytes, int], Awaitable[TokenMask]] | None = None
+    """From ``GenerateRequest.grammar`` and ``max_tokens`` to the state of one answer. Raises BadInput."""
 
     def check(self, context: RequestContext, request: GenerateRequest) -> None:
         """Admission: raises BadInput for what can never work, Busy for what cannot work now."""
@@ -114,7 +114,7 @@ class GenerateHandler:
             return None
         if self.compile_grammar is None:
             raise BadInput("generation.no_grammar", "this engine takes no grammar", param="grammar")
-        mask = await self.compile_grammar(await self.blobs.resolve(request.grammar))
+        mask = await self.compile_grammar(await self.blobs.resolve(request.grammar), request.max_tokens)
         for token in emitted:
             mask.accept(token)
         return mask

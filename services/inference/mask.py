@@ -15,8 +15,12 @@ class TokenMask(Protocol):
         """Set bit i % 32 of word i // 32 for every id that may come next, and clear the others."""
         ...
 
+    def settle(self, token: int) -> int:
+        """``token`` was drawn: what becomes part of the answer, another one where it would leave no way to the end."""
+        ...
+
     def accept(self, token: int) -> None:
-        """``token`` became part of the answer. Stop ids are not told."""
+        """``token`` is part of the answer since an earlier attempt. Raises BadInput when it cannot be."""
         ...
 
 

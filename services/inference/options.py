@@ -8,7 +8,7 @@ from services.inference.schedule import Limits
 
 @dataclass(frozen=True)
 class EngineOptions:
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     weights: Mapping[str, float] = field(default_factory=dict)
     """Of owners, ``tenant/key``; 1 for everybody else."""
     max_queue: int = 256

@@ -92,5 +92,6 @@ class PrefixTree:
         assert {node: node.users for node in nodes if node.users} == users, "reference counts differ from users"
         assert self.size == len(nodes), "size is wrong"
         assert self.idle == sum(not node.users for node in nodes), "idle count is wrong"
-        assert len(self._order) == len(leaves) and all(leaf.ticket for leaf in leaves), "idle leaves cannot be evicted"
+        assert len(self._order) == len(leaves), "idle leaves cannot be evicted"
+        assert all(leaf.ticket for leaf in leaves), "an idle leaf has no place in the order of eviction"
         assert all(node.users <= node.parent.users for node in nodes if node.parent is not self._root and node.parent)

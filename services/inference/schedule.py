@@ -1,7 +1,9 @@
 """``schedule``: who runs, and what the next forward computes. Pure: plain state and the time in, slices out.
 
-Interactive sequences come before batch ones; inside a class the owner who is farthest behind comes first (``fairness``).
-Every running sequence whose next token is due gets its row in every forward; beside them prompts are computed in slices,
+Interactive sequences come before batch ones; inside a class the owner who is farthest behind comes first
+(``fairness``).
+Every running sequence whose next token is due gets its row in every forward; beside them prompts are computed in
+slices,
 together at most ``slice_tokens`` rows. Where the slices are cut does not change a bit of any answer.
 
 Bounds, by construction: a batch class that got no row for ``batch_patience_seconds`` has its next sequence promoted to

@@ -68,7 +68,7 @@ class ShardHandler:
     async def _serve(self, work: Subscription, out: CallWriter, fetching: dict[str, asyncio.Task[None]]) -> None:
         last = 0
         async for data in work:
-            message: Forward | MediaWanted = decode(data, ShardWork)
+            message: ShardWork = decode(data, ShardWork)  # pyright: ignore[reportArgumentType]  # a union is no type
             if isinstance(message, MediaWanted):
                 running = fetching.get(message.key)
                 if running is None or running.done():

@@ -13,6 +13,8 @@ from services.tokenizer.conversation import ConversationReader
 from services.tokenizer.handlers import ChatHandler
 from services.tokenizer.media import MediaDesk
 from shared.calls.serve import serve
+from shared.language.grammar.compiler import GrammarCompiler
+from shared.language.grammar.tokens import TokenTable
 from shared.language.prompt import PromptEncoder
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ def chat_handler(config: TokenizerConfig, checkpoint: Checkpoint, process: "Proc
     return ChatHandler(
         model=config.served_model,
         checkpoint=checkpoint,
+        grammars=GrammarCompiler(TokenTable(checkpoint.vocabulary), masks=False),
         encoder=PromptEncoder(checkpoint.vocabulary, max_cached_chars=config.cache_chars),
         reader=ConversationReader(process.blobs),
         desk=desk,
@@ -71,7 +74,7 @@ def announcement(config: TokenizerConfig, checkpoint: Checkpoint) -> dict[str, s
         "model": config.served_model,
         "tokenizer_digest": checkpoint.vocabulary.digest,
         "context_length": str(checkpoint.context_length),
-        "capabilities": f"{media}thinking,tools,deterministic,resumable",
+        "capabilities": f"{media}thinking,tools,grammar,deterministic,resumable",
         "licence": checkpoint.licence,
         "random_weights": "true" if checkpoint.defaults.moontide_random_weights else "false",
     }

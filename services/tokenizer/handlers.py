@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from schemas import names
+from schemas.blobs import Payload
 from schemas.chat import ChatDelta, ChatFinished, ChatRequest, Timings, Usage
 from schemas.generation import GenerateRequest
 from schemas.request import RequestContext
@@ -29,6 +30,7 @@ from services.tokenizer.blobs import Blobs
 from services.tokenizer.checkpoint import Checkpoint
 from services.tokenizer.conversation import Conversation, ConversationReader
 from services.tokenizer.generation import Generation
+from services.tokenizer.grammar import checked, wanted_grammar
 from services.tokenizer.media import MediaDesk, ReadyMedia
 from services.tokenizer.progress import AnswerProgress
 from services.tokenizer.sampling import check_sampling, decide, forbidden_ids
@@ -38,6 +40,7 @@ from shared.clock import Clock
 from shared.errors import BadInput, NotFound
 from shared.language import specials
 from shared.language.answer import AnswerParser
+from shared.language.grammar.compiler import GrammarCompiler
 from shared.language.prompt import Prompt, PromptEncoder
 from shared.language.template import render
 from shared.telemetry.span import Span
@@ -61,6 +64,7 @@ class ChatHandler:
     model: str
     checkpoint: Checkpoint
     encoder: PromptEncoder
+    grammars: GrammarCompiler
     reader: ConversationReader
     desk: MediaDesk
     max_media: int
@@ -144,9 +148,16 @@ class ChatHandler:
             stop_ids=tuple(vocabulary.special(name) for name in specials.STOPS),
             forbidden_ids=await self.blobs.inline_or_put(forbidden),
             thinking=decoding.thinking,
+            grammar=await self._grammar(conversation, request, decoding.max_tokens),
         )
         progress = AnswerProgress(parser, vocabulary, await self.blobs.resolve(request.resume))
         return Generation(self.bus, self.clock, self.blobs, context, wanted, progress)
+
+    async def _grammar(self, conversation: Conversation, request: ChatRequest, max_tokens: int) -> Payload:
+        grammar = wanted_grammar(request, conversation, await self.blobs.resolve(request.response_format))
+        if grammar is None:
+            return b""
+        return await self.blobs.inline_or_put(await asyncio.to_thread(checked, self.grammars, grammar, max_tokens))
 
     async def _answer(self, generation: Generation, ready: Readiness, out: CallWriter) -> ChatFinished:
         """Streams the answer and says how it ended. An answer that was complete before asks no engine."""

@@ -152,7 +152,9 @@ class FakeBus:
         self._send_outbox()
         await asyncio.sleep(0)
 
-    async def subscribe(self, subject: str, *, queue: str = "", max_pending: int = 4096) -> Subscription:
+    async def subscribe(
+        self, subject: str, *, queue: str = "", max_pending: int = 4096, confirmed: bool = True
+    ) -> Subscription:
         async def on_close() -> None:
             self._remove(listener)
 
@@ -260,7 +262,7 @@ class FakeBus:
             await asyncio.gather(*running)
 
     async def declare_log(
-        self, stream: str, subjects: tuple[str, ...], *, max_bytes: int, max_age_seconds: float
+        self, stream: str, subjects: tuple[str, ...], *, max_bytes: int, max_age_seconds: float, volatile: bool = False
     ) -> None:
         known = self._broker.streams.setdefault(stream, Stream(subjects))
         known.subjects, known.max_bytes = subjects, max_bytes

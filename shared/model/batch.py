@@ -22,7 +22,7 @@ class Segment:
     first: int
     """Position of the first row; everything before it is in the pool already."""
     rows: int
-    pages: Sequence[int]
+    pages: Sequence[int] | NDArray[np.int32]
     """The sequence's pages in order of position; those beyond the last row are not looked at. An array is read faster
     than a list."""
 

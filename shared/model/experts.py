@@ -100,10 +100,13 @@ class MixtureOfExperts(Prepared[ExpertWeights]):
     def forward(self, x: Tensor) -> Tensor:
         """[T, D] to [T, D]: one row per (row, expert), summed in router order; the shared expert comes unscaled."""
         weights, experts = self.gate(x)  # [T, K] each
-        held = self.ready
-        rows = dispatch.experts(x, experts - self._first if self._first else experts, held)  # [T, K, D]
-        mixed = dispatch.weighted_sum(rows, weights)
+        mixed = dispatch.weighted_sum(self.routed(x, experts), weights)
         return mixed if self.shared_experts is None else mixed + self.shared_experts(x)
+
+    def routed(self, x: Tensor, experts: Tensor) -> Tensor:
+        """Rows [T, K, D] of experts [T, K] that are here."""
+        held = self.ready
+        return dispatch.experts(x, experts - self._first if self._first else experts, held)
 
 
 def _is_elsewhere(block: SwiGLU) -> bool:

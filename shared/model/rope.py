@@ -64,8 +64,8 @@ def _mscale(factor: float, weight: float) -> float:
 
 
 class RotaryTable:
-    """cos and sin of every position reached so far. Filled by blocks of one fixed size: torch's cosine has other bits in
-    a vector than in the tail of a tensor, so a position must always be computed in the same place."""
+    """cos and sin of every position reached so far. Filled by blocks of one size: torch's cosine has other bits in a
+    vector than in the tail of a tensor, so a position must always be computed at the same place of a tensor."""
 
     BLOCK = 64
 

@@ -1,4 +1,5 @@
-"""A shard that computes nothing but remembers everything: each page holds a number per position, made from all before it.
+"""A shard that computes nothing but remembers everything: each page holds a number per position, made from all before
+it.
 
 Whatever reads a wrong page, a stale page or a lost token answers otherwise, and ``expected`` says what is right.
 """

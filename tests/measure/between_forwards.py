@@ -1,5 +1,5 @@
-"""``python -m tests.measure.between_forwards``: what lies between two forwards at batch 16, without the forward: the engine's own
-work, and sampling for vocabularies of 32,768 and 163,840. Prints milliseconds per step as one JSON object."""
+"""``python -m tests.measure.between_forwards``: what lies between two forwards at batch 16, without the forward: the
+engine's own work, and sampling for vocabularies of 32,768 and 163,840. Prints milliseconds per step as JSON."""
 
 import asyncio
 import json

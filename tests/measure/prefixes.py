@@ -1,7 +1,9 @@
 """``python -m tests.measure.prefixes``: how much of their prompts agents find in a cache of half the size they need.
 
-300 agents with shared and own prefixes call, wait for a tool, and call again with more. Schedule, page cache and eviction
-are the real ones; forwards take virtual time. Prints prefix hits of an unlimited cache, and of one of half the working set
+300 agents with shared and own prefixes call, wait for a tool, and call again with more. Schedule, page cache and
+eviction
+are the real ones; forwards take virtual time. Prints prefix hits of an unlimited cache, and of one of half the working
+set
 with announced pauses (believed within a factor) and as plain LRU, as one JSON object.
 """
 

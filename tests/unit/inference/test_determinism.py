@@ -1,10 +1,10 @@
 """Same request, same bits: alone, in forward batches, in slices, warm, preempted, resumed, on two threads."""
 
-import kernels.dispatch
 import pytest
 import torch
 from torch import Tensor
 
+import kernels.dispatch
 from shared.model.checkpoint import Checkpoint
 from tests.measure.determinism import compare
 

@@ -60,7 +60,7 @@ async def stored(blobs: Path) -> GenerateRequest:
 
 
 def pieces(caller: Caller) -> tuple[list[int], list[object]]:
-    logprobs = [l for item in caller.items if isinstance(item, TokensGenerated) for l in item.logprobs]
+    logprobs = [one for item in caller.items if isinstance(item, TokensGenerated) for one in item.logprobs]
     return caller.ids, logprobs
 
 
@@ -104,31 +104,35 @@ async def test_logprobs_come_with_every_token_and_prefixes_are_counted(handler: 
     assert again.finished.cached_tokens == 192
 
 
-class EvenThenStop:
-    """Only even ids; what was accepted is remembered."""
+class OnlyEven:
+    """Only even ids; what became part of the answer is remembered."""
 
     def __init__(self) -> None:
-        self.accepted: list[int] = []
+        self.settled: list[int] = []
 
     def fill(self, bitmask: NDArray[np.int32]) -> None:
         bitmask[:] = 0x55555555
 
+    def settle(self, token: int) -> int:
+        self.settled.append(token)
+        return token
+
     def accept(self, token: int) -> None:
-        self.accepted.append(token)
+        raise AssertionError("nothing was emitted before")
 
 
 async def test_a_grammar_is_asked_before_each_token_and_told_after(handler: GenerateHandler) -> None:
     with pytest.raises(BadInput) as refused:
         handler.check(context(), request(grammar=b"{}"))
     assert refused.value.param == "grammar"
-    mask = EvenThenStop()
+    mask = OnlyEven()
 
-    async def compiled(source: bytes) -> EvenThenStop:
-        assert source == b"{}"
+    async def compiled(source: bytes, max_tokens: int) -> OnlyEven:
+        assert (source, max_tokens) == (b"{}", 24)
         return mask
 
     able = GenerateHandler(**(vars(handler) | {"compile_grammar": compiled}))
     caller = await answer(able, request(grammar=b"{}"))
     assert len(caller.ids) == 24
     assert not any(token % 2 for token in caller.ids)
-    assert mask.accepted == caller.ids
+    assert mask.settled == caller.ids

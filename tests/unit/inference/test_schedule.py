@@ -1,4 +1,5 @@
-"""Fair shares, bounds of waiting, order of classes, and what prefixes are worth; on the real schedule in virtual time."""
+"""Fair shares, bounds of waiting, order of classes, and what prefixes are worth; on the real schedule in virtual
+time."""
 
 import random
 from collections import Counter

@@ -2,6 +2,7 @@
 
 import torch
 
+from shared.model.batch import ForwardBatch, Segment
 from shared.model.checkpoint import Checkpoint
 from tests.sequence import logits
 
@@ -26,13 +27,14 @@ def test_a_context_of_several_cache_blocks_agrees_with_itself(tiny: Checkpoint) 
     assert (logits(text, ids, [2000, 2050])[-100:] - whole).abs().max() < 3e-5
 
 
-def test_media_rows_replace_placeholders_across_slices(tiny: Checkpoint) -> None:
-    network = tiny.network
-    ids = some_ids(12, network.config.text.vocab_size)
+def test_media_rows_replace_placeholders_across_slices_and_segments(tiny: Checkpoint) -> None:
+    network, ids = tiny.network, some_ids(12, tiny.config.text.vocab_size)
     rows = torch.arange(5 * 128.0).view(5, 128)
-    whole = network.embed(ids, 0, [(4, rows)])
-    sliced = torch.cat([network.embed(ids[:6], 0, [(4, rows)]), network.embed(ids[6:], 6, [(4, rows)])])
-    assert torch.equal(whole, sliced)
+    whole = network.embed(ids, [(4, rows)])
+    batch = ForwardBatch([Segment(6, 6, [0]), Segment(0, 6, [1])])
+    media = [*batch.rows_of(0, [(4, rows)]), *batch.rows_of(1, [(4, rows)])]
+    sliced = network.embed(torch.cat((ids[6:], ids[:6])), media)
+    assert torch.equal(whole, torch.cat((sliced[6:], sliced[:6])))
     assert torch.equal(whole[4:9], rows)
     assert torch.equal(whole[:4], network.language_model.embed(ids[:4]))
 

@@ -19,6 +19,7 @@ from shared.model.checkpoint import load
 from shared.model.figures import figures
 from shared.model.initialise import initialise
 from shared.model.quantise import quantise
+from tests.sequence import logits
 
 EXPERT = "language_model.model.layers.1.mlp.experts.3.up_proj"
 PACKED = (".weight_packed", ".weight_scale", ".weight_shape")
