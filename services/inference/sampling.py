@@ -133,8 +133,8 @@ def ranked(scores: Row, count: int) -> NDArray[np.int64]:
 
 
 def order(scores: Row) -> NDArray[np.int64]:
-    """Places of the scores, the largest first, the lower place first on a tie. One sort of integers: the bits of a float,
-    read so that they order as the number does (all of them for a negative one, else the sign, turned), then the place."""
+    """Places of the scores, the largest first, the lower place first on a tie. One sort of integers: a float's bits,
+    turned so that they order as the number does (all of a negative one, else the sign), then the place."""
     bits = (scores + np.float32(0)).view(np.uint32)  # -0 becomes 0
     rising = bits ^ np.where(bits >> 31, np.uint32(0xFFFFFFFF), np.uint32(0x80000000))
     keys = (~rising).astype(np.uint64) << np.uint64(32) | np.arange(len(scores), dtype=np.uint64)
