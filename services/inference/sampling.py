@@ -15,8 +15,8 @@ from shared.errors import BadInput
 KEY_BITS = 2**64
 COLDEST = 1e-6
 """Up to this temperature the likeliest token is taken."""
-FIRST_RANKS, MORE_RANKS = 256, 16
-"""How many of the likeliest tokens are sorted at first, and by how much that grows until they suffice."""
+BORDERS = tuple(np.float32(border) for border in (2.0**-5, 2.0**-9, 2.0**-14, 2.0**-22, 0.0))
+"""Of weight, where the likeliest token has 1: what lies below is only sorted when it is needed."""
 
 Row = NDArray[np.float32]
 
@@ -84,30 +84,34 @@ class Sampler:
 
 
 def choose(scores: Row, rule: SamplingRule, number: float) -> int:
-    """The id that ``number`` in [0, 1) falls on, by inversion over the tokens that are kept, likeliest first."""
-    largest = scores.max()
+    """The id that ``number`` in [0, 1) falls on, by inversion over the tokens that are kept, likeliest first.
+
+    Only tokens above a border of weight are sorted; it is lowered until they suffice. The result does not depend on it.
+    """
     with np.errstate(over="ignore"):  # far below the largest, a score over a small temperature is -inf: weight 0
-        weights = np.exp((scores - largest) / np.float32(rule.temperature))
-    ranks = min(rule.top_k or FIRST_RANKS, len(scores))
-    total = float(weights.sum(dtype=np.float64)) if not rule.top_k else 0.0
-    while True:
-        ids = ranked(scores, ranks)
+        weights = np.exp((scores - scores.max()) / np.float32(rule.temperature))
+    total = float(weights.sum(dtype=np.float64))
+    ids = reached = np.empty(0)
+    for border in BORDERS:
+        ids = np.flatnonzero(weights >= border)
+        if rule.top_k and len(ids) < rule.top_k and border:
+            continue
+        ids = ids[order(scores[ids])][: rule.top_k or None]
         reached = np.cumsum(weights[ids], dtype=np.float64)
-        if rule.top_k:
-            total = float(reached[-1])
-        if rule.top_k or ranks == len(scores) or _suffices(weights[ids[-1]], reached[-1], total, rule, number):
+        if rule.top_k or _suffices(float(border), float(reached[-1]), total, rule, number):
             break
-        ranks = min(ranks * MORE_RANKS, len(scores))
+    if rule.top_k:
+        total = float(reached[-1])
     kept = _kept(weights[ids], reached, total, rule)
     mass = total if rule.top_p == 1 and not rule.min_p else float(reached[kept - 1])
     return int(ids[min(int(np.searchsorted(reached[:kept], number * mass, side="right")), kept - 1)])
 
 
-def _suffices(last: np.float32, reached: float, total: float, rule: SamplingRule, number: float) -> bool:
-    """Whether the ranked tokens, of which ``last`` is the smallest weight, hold all that are kept, or the one drawn."""
+def _suffices(border: float, reached: float, total: float, rule: SamplingRule, number: float) -> bool:
+    """Whether the tokens above ``border`` hold all that are kept, or the one drawn."""
     if rule.top_p < 1:
-        return bool(reached >= rule.top_p * total)
-    return bool(last < rule.min_p) if rule.min_p else bool(reached > number * total)
+        return reached >= rule.top_p * total
+    return border <= rule.min_p if rule.min_p else reached > number * total
 
 
 def _kept(weights: Row, reached: NDArray[np.float64], total: float, rule: SamplingRule) -> int:
@@ -122,10 +126,20 @@ def _kept(weights: Row, reached: NDArray[np.float64], total: float, rule: Sampli
 def ranked(scores: Row, count: int) -> NDArray[np.int64]:
     """The ids of the ``count`` largest scores, the largest first, the lower id first on a tie."""
     if count >= len(scores):
-        return np.argsort(-scores, kind="stable")
+        return order(scores)
     border = np.partition(scores, len(scores) - count)[len(scores) - count]
     ids = np.flatnonzero(scores >= border)
-    return ids[np.argsort(-scores[ids], kind="stable")][:count]
+    return ids[order(scores[ids])][:count]
+
+
+def order(scores: Row) -> NDArray[np.int64]:
+    """Places of the scores, the largest first, the lower place first on a tie. One sort of integers: a float's bits,
+    turned so that they order as the number does (all of a negative one, else the sign), then the place."""
+    bits = (scores + np.float32(0)).view(np.uint32)  # -0 becomes 0
+    rising = bits ^ np.where(bits >> 31, np.uint32(0xFFFFFFFF), np.uint32(0x80000000))
+    keys = (~rising).astype(np.uint64) << np.uint64(32) | np.arange(len(scores), dtype=np.uint64)
+    keys.sort()
+    return (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
 def logprobs(logits: Row, token: int, top: int) -> Logprobs:
