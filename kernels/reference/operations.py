@@ -80,7 +80,8 @@ class ReferenceOperations:
         return weight * (wide * (1.0 / (mean + eps).sqrt()).unsqueeze(-1)).to(x.dtype)
 
     def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        cos, sin = cos.view(len(x), *[1] * (x.dim() - 2), -1), sin.view(len(x), *[1] * (x.dim() - 2), -1)
+        shape = (len(x), *[1] * (x.dim() - 2), cos.shape[-1])
+        cos, sin = cos.view(shape), sin.view(shape)
         even, odd = x.float()[..., 0::2], x.float()[..., 1::2]
         return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2).to(x.dtype)
 

@@ -92,6 +92,7 @@ def test_callers_in_several_threads_do_not_disturb_each_other() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_process_has_threads_of_its_own() -> None:
     ops = load()
+    torch.set_num_threads(1)  # threads of GNU OpenMP, which torch itself uses, do not survive a fork
     ops.set_threads(2)
     run = WORKS[0].prepare(ops, torch.bfloat16)
     expected = run(torch.arange(ROWS))

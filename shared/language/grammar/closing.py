@@ -4,6 +4,7 @@ Of the shortest texts, the one that ``Automaton.closing`` names, in the fewest t
 the rest one shorter: so whatever fits a budget once can be kept within it.
 """
 
+import sys
 from collections.abc import Iterable
 
 from shared.language import specials
@@ -15,6 +16,9 @@ Way = tuple[int | bytes, ...]
 """Special and other ids, and texts that are still to be put into tokens."""
 
 
+NO_WAY = sys.maxsize
+
+
 class Closing:
     def __init__(self, form: AnswerForm) -> None:
         self._form, self._special = form, form.answer.special
@@ -23,17 +27,22 @@ class Closing:
 
     def fits(self, place: Place, left: int) -> bool:
         """Whether the answer can be completed from ``place`` in ``left`` tokens."""
-        return self._bound(place) <= left or len(self.tokens(place)) <= left
+        bound = self._bound(place)
+        return bound <= left or (bound < NO_WAY and len(self.tokens(place)) <= left)
 
     def tokens(self, place: Place) -> list[int]:
         """Empty where the answer may stop at any time."""
         return min(map(self._spelled, self._ways(place)), key=len)
 
     def _bound(self, place: Place) -> int:
-        """No fewer than needed: one token for each byte. Kept for places that come again and again."""
+        """No fewer than needed: one token for each byte. Kept for places that come again and again.
+
+        NO_WAY for a section of calls where no tool was declared.
+        """
         if place in self._bounds:
             return self._bounds[place]
-        bound = min(sum(len(part) if isinstance(part, bytes) else 1 for part in way) for way in self._ways(place))
+        lengths = (sum(len(part) if isinstance(part, bytes) else 1 for part in way) for way in self._ways(place))
+        bound = min(lengths, default=NO_WAY)
         if place.part in (Part.REASONING, Part.SECTION) or place.untouched:
             self._bounds[place] = bound
         return bound

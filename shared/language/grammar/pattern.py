@@ -4,7 +4,7 @@ Input: a pattern. Output: the content of a JSON string that it finds a match in.
 the outermost alternatives; look-around, back references and properties of Unicode are ``Unsupported``.
 """
 
-from shared.language.grammar.characters import PRINTABLE, spelled
+from shared.language.grammar.characters import PRINTABLE, SURROGATES, spelled
 from shared.language.grammar.nodes import EMPTY, Node, alt, complement, intersection, rep, seq
 from shared.language.grammar.unsupported import Unsupported
 
@@ -41,7 +41,7 @@ class _Parser:
         self._depth = 0
 
     def outermost(self) -> list[Node]:
-        anything = rep(spelled(PRINTABLE), 0, None)
+        anything = rep(spelled(complement([SURROGATES])), 0, None)
         ways = []
         while True:
             starts = self._take("^")

@@ -121,13 +121,15 @@ def test_weights_are_those_of_compressed_tensors_bit_for_bit(source: Path, quant
         assert torch.equal(values.float(), steps)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 1 / 16), (torch.float32, 1e-5)], ids=["bf16", "f32"])
 def test_logits_are_those_of_the_dequantised_weights(
-    source: Path, quantised: Path, tmp_path: Path, dtype: torch.dtype
+    source: Path, quantised: Path, tmp_path: Path, dtype: torch.dtype, tolerance: float
 ) -> None:
-    plain = plain_copy(source, quantised, tmp_path / "plain", dtype)
-    assert torch.equal(computed(quantised, dtype), computed(plain, dtype))
-    assert not torch.equal(computed(quantised, dtype), computed(source, dtype))
+    """Two products, one that scales a group's sum and one that scales its weights, so not to the last bit."""
+    found = computed(quantised, dtype)
+    plain = computed(plain_copy(source, quantised, tmp_path / "plain", dtype), dtype)
+    assert float((found - plain).abs().max()) <= tolerance
+    assert float((found - computed(source, dtype)).abs().max()) > 1
 
 
 @pytest.mark.parametrize("preset", sorted(presets.PRESETS))
