@@ -18,6 +18,8 @@ from shared.language.segments import LaterTurn, Marker, MediaSlot, Segment, Text
 from shared.language.vocabulary import TokenIds, Vocabulary
 
 MAX_CACHED_CHARS = 32_000_000
+_TURN_OVERHEAD = 256
+"""What an entry takes besides its ids, in ids: many short turns are bounded too."""
 
 
 @dataclass(frozen=True)
@@ -153,9 +155,9 @@ class _TurnCache:
     def keep(self, turn: LaterTurn, ids: TokenIds) -> None:
         key = (id(turn.source), turn.form)
         with self._lock:
-            if key in self._known or len(ids) > self._max_ids:
+            if key in self._known or len(ids) + _TURN_OVERHEAD > self._max_ids:
                 return
             self._known[key] = (ids, turn.source)
-            self._size += len(ids)
+            self._size += len(ids) + _TURN_OVERHEAD
             while self._size > self._max_ids:
-                self._size -= len(self._known.popitem(last=False)[1][0])
+                self._size -= len(self._known.popitem(last=False)[1][0]) + _TURN_OVERHEAD

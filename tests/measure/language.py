@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import tiktoken
 
 from schemas.chat import ChatRequest, Message, TextPart, ToolCall
@@ -106,19 +107,21 @@ async def growing(vocabulary: Vocabulary, direct: tiktoken.Encoding, template: T
         reader = ConversationReader(BlobStore.open(Path(directory).as_uri()))
         encoder, messages = PromptEncoder(vocabulary), history(chars, 2_000)
         kept = len(messages) - 20
-        ours, theirs, tokens = [], [], 0
-        for end in range(kept, len(messages) + 1, 2):
+        ours, theirs, ids = [], [], np.empty(0, np.uint32)
+        for end in range(kept, len(messages) + 1):
             payloads = tuple(msgspec.msgpack.encode(message) for message in messages[:end])
             started = time.perf_counter()
             conversation = await reader.read(ChatRequest(model="m", messages=payloads))
-            tokens = len(encoder.encode(render(conversation.messages, template=template)).ids)
+            ids = encoder.encode(render(conversation.messages, template=template)).ids
             ours.append(time.perf_counter() - started)
             turns = render(conversation.messages, template=template)
             texts = [segment.text for turn in turns for segment in turn if isinstance(segment, Text)]
             theirs.append(seconds(lambda texts=texts: [direct.encode_ordinary(text) for text in texts]))
+            if not np.array_equal(ids, PromptEncoder(vocabulary).encode(turns).ids):
+                raise AssertionError("what was kept differs from what is encoded afresh")
     pairs = list(zip(ours, theirs, strict=True))[1:]
     return {
-        "tokens": tokens,
+        "tokens": len(ids),
         "milliseconds": round(1000 * statistics.median(own for own, _ in pairs), 2),
         "times_tiktoken": round(statistics.median(other / own for own, other in pairs), 1),
     }
