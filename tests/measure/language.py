@@ -107,7 +107,7 @@ async def growing(vocabulary: Vocabulary, direct: tiktoken.Encoding, template: T
         reader = ConversationReader(BlobStore.open(Path(directory).as_uri()))
         encoder, messages = PromptEncoder(vocabulary), history(chars, 2_000)
         kept = len(messages) - 20
-        ours, theirs, ids = [], [], np.empty(0, np.uint32)
+        ours, theirs, turns, ids = [], [], [], np.empty(0, np.uint32)
         for end in range(kept, len(messages) + 1):
             payloads = tuple(msgspec.msgpack.encode(message) for message in messages[:end])
             started = time.perf_counter()
@@ -117,8 +117,8 @@ async def growing(vocabulary: Vocabulary, direct: tiktoken.Encoding, template: T
             turns = render(conversation.messages, template=template)
             texts = [segment.text for turn in turns for segment in turn if isinstance(segment, Text)]
             theirs.append(seconds(lambda texts=texts: [direct.encode_ordinary(text) for text in texts]))
-            if not np.array_equal(ids, PromptEncoder(vocabulary).encode(turns).ids):
-                raise AssertionError("what was kept differs from what is encoded afresh")
+        if not np.array_equal(ids, PromptEncoder(vocabulary).encode(turns).ids):
+            raise AssertionError("what was kept differs from what is encoded afresh")
     pairs = list(zip(ours, theirs, strict=True))[1:]
     return {
         "tokens": len(ids),

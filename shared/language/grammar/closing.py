@@ -4,6 +4,7 @@ Of the shortest texts, the one that ``Automaton.closing`` names, in the fewest t
 the rest one shorter: so whatever fits a budget once can be kept within it.
 """
 
+import sys
 from collections.abc import Iterable
 
 from shared.language import specials
@@ -13,6 +14,8 @@ from shared.language.grammar.tokens import FewestTokens
 
 Way = tuple[int | bytes, ...]
 """Special and other ids, and texts that are still to be put into tokens."""
+_NEVER = sys.maxsize
+"""Tokens to the end where there is none: a tool section of an answer that may call nothing."""
 
 
 class Closing:
@@ -22,8 +25,9 @@ class Closing:
         self._bounds: dict[Place, int] = {}
 
     def fits(self, place: Place, left: int) -> bool:
-        """Whether the answer can be completed from ``place`` in ``left`` tokens."""
-        return self._bound(place) <= left or len(self.tokens(place)) <= left
+        """Whether the answer can be completed from ``place`` in ``left`` tokens; not where no way leads to its end."""
+        bound = self._bound(place)
+        return bound <= left or (bound < _NEVER and len(self.tokens(place)) <= left)
 
     def tokens(self, place: Place) -> list[int]:
         """Empty where the answer may stop at any time."""
@@ -33,7 +37,8 @@ class Closing:
         """No fewer than needed: one token for each byte. Kept for places that come again and again."""
         if place in self._bounds:
             return self._bounds[place]
-        bound = min(sum(len(part) if isinstance(part, bytes) else 1 for part in way) for way in self._ways(place))
+        lengths = (sum(len(part) if isinstance(part, bytes) else 1 for part in way) for way in self._ways(place))
+        bound = min(lengths, default=_NEVER)
         if place.part in (Part.REASONING, Part.SECTION) or place.untouched:
             self._bounds[place] = bound
         return bound
