@@ -1,5 +1,6 @@
 """The chat template against an oracle: the same rules written as jinja2, rendered on generated conversations."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jinja2
@@ -13,7 +14,7 @@ from schemas.chat import MediaPart, Message, Part, TextPart, ToolCall
 from shared.language import specials
 from shared.language.kimi_vl_template import kimi_vl_template
 from shared.language.prompt import PromptEncoder
-from shared.language.segments import Marker, Segment, Text
+from shared.language.segments import Marker, Segment, Text, Turn
 from shared.language.template import opens_reasoning, render
 from shared.language.tool_declarations import declare
 from shared.language.vocabulary import SPLIT_PATTERN, Vocabulary
@@ -67,7 +68,7 @@ ORACLE = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, extensions=["j
 )
 
 
-def written(turns: list[list[Segment]]) -> str:
+def written(turns: Sequence[Turn]) -> str:
     """Segments as the one string that the released template would be."""
 
     def one(segment: Segment) -> str:
