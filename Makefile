@@ -23,10 +23,10 @@ CLIP := .make/demo.mp4
 export MEDIA ASK
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit fuzz-api fuzz-language bench-language oracle layer long-context determinism chaos-engine prefixes between-forwards overhead size clean
+.PHONY: help setup demo test check unit fuzz-api fuzz-language bench-encoding oracle layer long-context determinism chaos-engine prefixes between-forwards overhead size clean
 
 help: ## list all targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=…       interpreter for .venv, 3.11 or newer (default: python3)"
 	@echo "  TORCH_INDEX=…  package index for torch; without a GPU: https://download.pytorch.org/whl/cpu"
@@ -80,7 +80,7 @@ overhead: $(DEV) ## what moontide costs in front of an endpoint: first token, to
 fuzz-language: $(DEV) ## a million streamed answers against the whole messages (SEED=, CASES=, BREAK=a fault to find)
 	@$(BIN)/python -m tests.fuzz.language --seed $(SEED) --cases $(or $(CASES),1000000) --break "$(BREAK)"
 
-bench-language: $(DEV) ## encoding against tiktoken driven directly, and round trips, as JSON
+bench-encoding: $(DEV) ## encoding against tiktoken driven directly, and round trips, as JSON
 	@$(BIN)/python -m tests.measure.language
 
 setup: $(DEV) ## only install what demo and test need

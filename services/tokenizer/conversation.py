@@ -1,7 +1,8 @@
 """The conversation of a request: its encoded messages and tools, decoded and checked.
 
-Input: ``ChatRequest``. Output: ``Conversation``, or BadInput naming the message. Messages that travel by reference are
-kept decoded by their key, since a history is sent again with each step. Knows nothing of tokens.
+Input: ``ChatRequest``. Output: ``Conversation``, or BadInput naming the message. Decoded messages are kept by their
+bytes or their key, since a history is sent again with each step: equal messages are the same object. Knows nothing of
+tokens.
 """
 
 from collections import OrderedDict
@@ -10,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.blobs import BlobRef, Payload
+from schemas.blobs import Payload
 from schemas.chat import ChatRequest, MediaPart, Message, TextPart
 from schemas.codec import decode
 from services.tokenizer.blobs import Blobs
@@ -58,7 +59,8 @@ class ConversationReader:
         self._blobs = blobs
         self._max_cached_bytes = max_cached_bytes
         self._cached_bytes = 0
-        self._known: OrderedDict[str, tuple[Message, int]] = OrderedDict()
+        self._known: OrderedDict[bytes | str, Message] = OrderedDict()
+        self._sizes: dict[bytes | str, int] = {}
 
     async def read(self, request: ChatRequest) -> Conversation:
         """Raises BadInput naming ``messages[i]``, ``tools``, ``tool_choice`` or ``response_format``."""
@@ -73,22 +75,23 @@ class ConversationReader:
         )
 
     async def _message(self, payload: Payload, index: int) -> Message:
-        if isinstance(payload, bytes):
-            return decode_message(payload, index)
-        if payload.key in self._known:
-            self._known.move_to_end(payload.key)
-            return self._known[payload.key][0]
-        message = decode_message(await self._blobs.resolve(payload), index)
-        self._keep(payload, message)
+        key = payload if isinstance(payload, bytes) else payload.key
+        if (known := self._known.get(key)) is not None:
+            self._known.move_to_end(key)
+            return known
+        data = await self._blobs.resolve(payload)
+        message = decode_message(data, index)
+        self._keep(key, message, len(data))
         return message
 
-    def _keep(self, ref: BlobRef, message: Message) -> None:
-        if ref.key in self._known or ref.size_bytes > self._max_cached_bytes:
+    def _keep(self, key: bytes | str, message: Message, size: int) -> None:
+        if key in self._known or size > self._max_cached_bytes:
             return
-        self._known[ref.key] = (message, ref.size_bytes)
-        self._cached_bytes += ref.size_bytes
+        self._known[key] = message
+        self._sizes[key] = size
+        self._cached_bytes += size
         while self._cached_bytes > self._max_cached_bytes:
-            self._cached_bytes -= self._known.popitem(last=False)[1][1]
+            self._cached_bytes -= self._sizes.pop(self._known.popitem(last=False)[0])
 
 
 def decode_message(data: bytes, index: int) -> Message:

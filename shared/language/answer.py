@@ -104,6 +104,7 @@ class AnswerParser:
     def finish(self) -> ChatDelta:
         """What was held back, when no more ids follow. A call that is still open ends here."""
         self._release(is_text=False)
+        self._text(self._characters.finish())
         self._leave()
         if self._part in _IN_TOOLS:
             self._part = _Part.SECTION
@@ -132,6 +133,7 @@ class AnswerParser:
         where, opened = _BORDERS.get(name, (frozenset(), self._part))
         if self._part not in where:
             return
+        self._text(self._characters.finish())
         if name == specials.TOOL_CALL_END and self._part is _Part.ARGUMENTS and not self._arguments.begun:
             self._text(_NO_ARGUMENTS)
         self._leave(opens_arguments=opened is _Part.ARGUMENTS)
@@ -140,7 +142,6 @@ class AnswerParser:
             self._enter()
 
     def _leave(self, *, opens_arguments: bool = False) -> None:
-        self._text(self._characters.finish())
         if self._part is _Part.CONTENT:
             self._out.content.append(self._stops.finish())
         elif self._part is _Part.CALL_ID and not opens_arguments:

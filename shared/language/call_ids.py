@@ -4,7 +4,6 @@ Input: messages. Output: the same messages, in which native ids stay, and foreig
 the results that refer to them. An id used again means its latest call. Pure.
 """
 
-import re
 from collections.abc import Sequence
 
 import msgspec
@@ -18,6 +17,8 @@ def with_native_ids(messages: Sequence[Message]) -> list[Message]:
 
 
 def _renamed(message: Message, names: "_CallNames") -> Message:
+    if not message.tool_calls and message.tool_call_id is None:
+        return message
     calls = tuple(_with_id(call, names.of_call(call)) for call in message.tool_calls)
     result_of = None if message.tool_call_id is None else names.of_result(message.tool_call_id)
     if calls == message.tool_calls and result_of == message.tool_call_id:
@@ -53,4 +54,5 @@ class _CallNames:
 
 
 def _is_native(call: ToolCall) -> bool:
-    return re.fullmatch(rf"functions\.{re.escape(call.name)}:\d+", call.id) is not None
+    head, _, number = call.id.rpartition(":")
+    return number.isdecimal() and number.isascii() and head == "functions." + call.name

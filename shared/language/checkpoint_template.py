@@ -13,8 +13,8 @@ from schemas.chat import MediaPart, Message, TextPart, ToolCall
 from shared.errors import BadInput
 from shared.language import specials
 from shared.language.sandbox import BoundedTemplate, TemplateFailed
-from shared.language.segments import Marker, MediaSlot, Segment, Text
-from shared.language.template import Turn, text_of
+from shared.language.segments import Marker, MediaSlot, Segment, Text, Turn
+from shared.language.template import text_of
 from shared.language.tool_declarations import sorted_deep, typescript
 
 VIDEO_PLACEHOLDER = "<|kimi_k25_video_placeholder|>"

@@ -8,8 +8,8 @@ from typing import Any
 
 from schemas.chat import Message, TextPart
 from shared.language import specials
-from shared.language.segments import Marker, MediaSlot, Segment, Text
-from shared.language.template import Turn, header, media_indices
+from shared.language.segments import Marker, MediaSlot, Segment, Text, Turn
+from shared.language.template import header, media_indices
 
 DEFAULT_SYSTEM = Message(role="system", content=(TextPart(text="You are a helpful assistant"),))
 
@@ -23,7 +23,7 @@ def kimi_vl_template(
     preserve_thinking: bool,
 ) -> list[Turn]:
     """``tools``, ``thinking`` and ``preserve_thinking`` have no place in it."""
-    media = media_indices(messages)
+    media = media_indices()
     system = [] if messages and messages[0].role == "system" else [DEFAULT_SYSTEM]
     turns: list[Turn] = [
         [*header(message.role, None), *_body(message, media), Marker(specials.IM_END)]

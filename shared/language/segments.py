@@ -3,8 +3,9 @@
 Text of a user is never joined with a marker's name, so that it cannot become one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from schemas.media import MediaKind
 
@@ -30,6 +31,23 @@ class MediaSlot:
 
 
 Segment = Marker | Text | MediaSlot
+
+
+class LaterTurn:
+    """A turn that is ``write(source, form)``: who has seen that ``source`` object in that form need not write it."""
+
+    __slots__ = ("form", "source", "write")
+
+    def __init__(self, source: Any, form: Hashable, write: Callable[[Any, Any], Iterable[Segment]]) -> None:
+        self.source = source
+        self.form = form
+        self.write = write
+
+    def __iter__(self) -> Iterator[Segment]:
+        return iter(self.write(self.source, self.form))
+
+
+Turn = list[Segment] | LaterTurn
 
 
 def joined(segments: Iterable[Segment]) -> list[Segment]:

@@ -5,15 +5,14 @@ the last message. Knows nothing of token ids, manifests or the wire.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any, Protocol
 
 from schemas.chat import MediaPart, Message, TextPart, ToolCall
 from shared.language import specials
 from shared.language.call_ids import with_native_ids
-from shared.language.segments import Marker, MediaSlot, Segment, Text
+from shared.language.segments import LaterTurn, Marker, MediaSlot, Segment, Text, Turn
 from shared.language.tool_declarations import declare
-
-Turn = list[Segment]
 
 
 class Template(Protocol):
@@ -52,10 +51,13 @@ def k26_template(
     if tools:
         turns.append([*header("system", "tool_declare"), Text(declare(tools)), _IM_END])
     last_of_history = -1 if preserve_thinking else _last_answer(messages)
-    media = media_indices(messages)
+    media = media_indices()
     for position, message in enumerate(messages):
         keep = thinking and position > last_of_history
-        turns.append([*header(message.role, message.name), *_body(message, keep, media), _IM_END])
+        if any(isinstance(part, MediaPart) for part in message.content):
+            turns.append(list(_turn(message, keep, media)))
+        else:
+            turns.append(LaterTurn(message, keep, _turn))
     opening = (_THINK,) if thinking else (_THINK, _END_THINK)
     turns.append([*header("assistant", None), *opening])
     return turns
@@ -75,13 +77,13 @@ def render(
     history, unfinished = (named[:-1], named[-1]) if partial else (named, None)
     turns = template(history, tools, thinking=thinking, preserve_thinking=preserve_thinking)
     if unfinished is not None:
-        turns[-1] = _continued(turns[-1], unfinished)
+        turns[-1] = _continued(list(turns[-1]), unfinished)
     return turns
 
 
 def opens_reasoning(turns: Sequence[Turn]) -> bool:
     """Whether what the model writes first is reasoning."""
-    for segment in reversed(turns[-1]):
+    for segment in reversed(list(turns[-1])):
         if segment == _THINK:
             return True
         if segment in (_END_THINK, _IM_MIDDLE):
@@ -89,20 +91,20 @@ def opens_reasoning(turns: Sequence[Turn]) -> bool:
     return False
 
 
-def header(role: str, name: str | None) -> Turn:
+def header(role: str, name: str | None) -> list[Segment]:
     return [_ROLE_MARKERS.get(role, Marker(specials.IM_SYSTEM)), Text(name or role), _IM_MIDDLE]
 
 
-def media_indices(messages: Sequence[Message]) -> Iterator[int]:
+def media_indices() -> Iterator[int]:
     """Numbers of the media parts, in order."""
-    return iter(range(sum(isinstance(part, MediaPart) for message in messages for part in message.content)))
+    return count()
 
 
 def text_of(message: Message) -> str:
     return "".join(part.text for part in message.content if isinstance(part, TextPart))
 
 
-def _continued(opening: Turn, message: Message) -> Turn:
+def _continued(opening: list[Segment], message: Message) -> list[Segment]:
     """The opening with the beginning of an answer. Without content, it is the reasoning that goes on."""
     turn = _named(opening, message.name) if message.name else list(opening)
     text = text_of(message)
@@ -112,7 +114,7 @@ def _continued(opening: Turn, message: Message) -> Turn:
     return [*turn, Text(text)]
 
 
-def _named(opening: Turn, name: str) -> Turn:
+def _named(opening: list[Segment], name: str) -> list[Segment]:
     middle = max(place for place, segment in enumerate(opening) if segment == _IM_MIDDLE)
     return [*opening[: middle - 1], Text(name), *opening[middle:]]
 
@@ -121,6 +123,12 @@ def _last_answer(messages: Sequence[Message]) -> int:
     """Index of the last assistant message without tool calls: up to there reasoning is history and dropped."""
     answers = (i for i, message in enumerate(messages) if message.role == "assistant" and not message.tool_calls)
     return max(answers, default=-1)
+
+
+def _turn(message: Message, keep_reasoning: bool, media: Iterator[int] | None = None) -> Iterator[Segment]:
+    yield from header(message.role, message.name)
+    yield from _body(message, keep_reasoning, media or media_indices())
+    yield _IM_END
 
 
 def _body(message: Message, keep_reasoning: bool, media: Iterator[int]) -> Iterator[Segment]:

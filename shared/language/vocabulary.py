@@ -8,7 +8,6 @@ import base64
 import binascii
 import hashlib
 import re
-from array import array
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -49,6 +48,11 @@ MAX_PIECE_CHARS = 400_000
 MAX_RUN_CHARS = 25_000
 """As released: longer texts, and longer runs of (non-)whitespace, are cut before they are encoded."""
 
+_NO_TOKEN = "\ue000no token\ue001"
+"""tiktoken looks for special tokens before it writes to numpy, slowly if there are none at all. None is allowed, so
+that this one stays text too."""
+_NONE: frozenset[str] = frozenset()
+
 _RUN = re.compile(r"\s+|\S+")
 
 
@@ -64,7 +68,9 @@ class Vocabulary:
         self.special_names: Mapping[int, str] = {number: name for name, number in self.special_ids.items()}
         self.digest = _digest(data, self.special_ids)
         self._tokens = sorted(ranks, key=ranks.__getitem__)
-        self._encoding = tiktoken.Encoding("moontide", pat_str=SPLIT_PATTERN, mergeable_ranks=ranks, special_tokens={})
+        self._encoding = tiktoken.Encoding(
+            "moontide", pat_str=SPLIT_PATTERN, mergeable_ranks=ranks, special_tokens={_NO_TOKEN: self.rank_count}
+        )
 
     def encode(self, text: str) -> TokenIds:
         """Ids of ``text``, uint32, all below ``rank_count``."""
@@ -74,8 +80,10 @@ class Vocabulary:
         return np.concatenate(pieces) if pieces else np.empty(0, np.uint32)
 
     def _encode_piece(self, piece: str) -> TokenIds:
-        # tiktoken's own numpy form goes through its slower search for special tokens.
-        return np.frombuffer(array("I", self._encoding.encode_ordinary(piece)), np.uint32)
+        try:
+            return self._encoding.encode_to_numpy(piece, allowed_special=_NONE, disallowed_special=())
+        except UnicodeEncodeError:  # half of a surrogate pair: the other form knows what to do
+            return np.array(self._encoding.encode_ordinary(piece), np.uint32)
 
     def special(self, name: str) -> int:
         """Id of a released special token."""

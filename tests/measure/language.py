@@ -5,23 +5,28 @@ message at each step, with the built-in template and with one that a checkpoint 
 """
 
 import argparse
+import asyncio
 import json
 import os
 import random
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import tiktoken
 
-from schemas.chat import Message, TextPart, ToolCall
+from schemas.chat import ChatRequest, Message, TextPart, ToolCall
+from services.tokenizer.conversation import ConversationReader
+from shared.blobs.store import BlobStore
 from shared.language.checkpoint_template import CheckpointTemplate
 from shared.language.prompt import PromptEncoder
-from shared.language.segments import Marker, Text
+from shared.language.segments import Text
 from shared.language.specials import tokenizer_config
 from shared.language.template import Template, k26_template, render
 from shared.language.vocabulary import SPLIT_PATTERN, Vocabulary, cut, load_vocabulary, tiny_vocabulary
@@ -96,26 +101,29 @@ def long_text(vocabulary: Vocabulary, direct: tiktoken.Encoding, chars: int, run
     }
 
 
-def growing(vocabulary: Vocabulary, direct: tiktoken.Encoding, template: Template, chars: int) -> dict[str, Any]:
-    """From messages as they arrive to ids; tiktoken is given the texts of the same prompt, without its markers."""
-    encoder, messages = PromptEncoder(vocabulary), history(chars, 2_000)
-    kept = len(messages) - 20
-    encoder.encode(render(messages[:kept], template=template))
-    ours, theirs, tokens = [], [], 0
-    for end in range(kept + 2, len(messages) + 1, 2):
-        fresh = [msgspec.msgpack.decode(msgspec.msgpack.encode(m), type=Message) for m in messages[:end]]
-        ours.append(seconds(lambda fresh=fresh: encoder.encode(render(fresh, template=template))))
-        turns = render(fresh, template=template)
-        texts = [segment.text for turn in turns for segment in turn if isinstance(segment, Text)]
-        theirs.append(seconds(lambda texts=texts: [direct.encode_ordinary(text) for text in texts]))
-        tokens = len(encoder.encode(turns).ids)
-        markers = sum(isinstance(segment, Marker) for turn in turns for segment in turn)
-        if tokens - markers > sum(len(direct.encode_ordinary(text)) for text in texts):
-            raise AssertionError("the prompt is longer than its parts")
+async def growing(vocabulary: Vocabulary, direct: tiktoken.Encoding, template: Template, chars: int) -> dict[str, Any]:
+    """From payloads as they arrive to ids; tiktoken is given the texts of the same prompt, without its markers."""
+    with tempfile.TemporaryDirectory() as directory:
+        reader = ConversationReader(BlobStore.open(Path(directory).as_uri()))
+        encoder, messages = PromptEncoder(vocabulary), history(chars, 2_000)
+        kept = len(messages) - 20
+        ours, theirs, turns, ids = [], [], [], np.empty(0, np.uint32)
+        for end in range(kept, len(messages) + 1):
+            payloads = tuple(msgspec.msgpack.encode(message) for message in messages[:end])
+            started = time.perf_counter()
+            conversation = await reader.read(ChatRequest(model="m", messages=payloads))
+            ids = encoder.encode(render(conversation.messages, template=template)).ids
+            ours.append(time.perf_counter() - started)
+            turns = render(conversation.messages, template=template)
+            texts = [segment.text for turn in turns for segment in turn if isinstance(segment, Text)]
+            theirs.append(seconds(lambda texts=texts: [direct.encode_ordinary(text) for text in texts]))
+        if not np.array_equal(ids, PromptEncoder(vocabulary).encode(turns).ids):
+            raise AssertionError("what was kept differs from what is encoded afresh")
+    pairs = list(zip(ours, theirs, strict=True))[1:]
     return {
-        "tokens": tokens,
-        "milliseconds": round(1000 * statistics.median(ours), 2),
-        "times_tiktoken": round(statistics.median(b / a for a, b in zip(ours, theirs, strict=True)), 1),
+        "tokens": len(ids),
+        "milliseconds": round(1000 * statistics.median(own for own, _ in pairs), 2),
+        "times_tiktoken": round(statistics.median(other / own for own, other in pairs), 1),
     }
 
 
@@ -140,8 +148,8 @@ def measure(*, chars: int, runs: int, strings: int, seed: int) -> dict[str, Any]
     return {
         "vocabulary": words.size,
         "long_text": long_text(words, direct, chars, runs),
-        "growing_history": growing(words, direct, k26_template, chars),
-        "growing_history_own_template": growing(words, direct, own, chars),
+        "growing_history": asyncio.run(growing(words, direct, k26_template, chars)),
+        "growing_history_own_template": asyncio.run(growing(words, direct, own, chars)),
         "round_trips": strings,
         "round_trips_failed": round_trips(words, strings, seed),
     }

@@ -220,3 +220,9 @@ def test_every_way_of_cutting_and_resuming_gives_the_same(ids: list[int], data: 
     deltas.append(parser.finish())
     assert assembled(deltas) == whole
     assert not any(name in whole[0] + whole[1] for name in specials.OFFSETS)
+
+
+def test_half_a_character_is_what_the_arguments_were() -> None:
+    half = next(number for number in range(256) if VOCABULARY.token_bytes(number) == b"\xc3")
+    ids = [*ids_of("<|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>"), half, *ids_of("<|tool_call_end|>")]
+    assert [call.arguments for call in parsed(ids, thinking=False)[2]] == ["\ufffd"]

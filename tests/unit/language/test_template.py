@@ -1,9 +1,11 @@
 """The chat template against an oracle: the same rules written as jinja2, rendered on generated conversations."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jinja2
 import pytest
+import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,10 +14,11 @@ from schemas.chat import MediaPart, Message, Part, TextPart, ToolCall
 from shared.language import specials
 from shared.language.kimi_vl_template import kimi_vl_template
 from shared.language.prompt import PromptEncoder
-from shared.language.segments import Marker, Segment, Text
+from shared.language.segments import Marker, Segment, Text, Turn
 from shared.language.template import opens_reasoning, render
 from shared.language.tool_declarations import declare
-from shared.language.vocabulary import Vocabulary
+from shared.language.vocabulary import SPLIT_PATTERN, Vocabulary
+from tests.unit.tokenizer.stack import manifest_of as manifest
 
 VIDEO = "<|kimi_k25_video_placeholder|>"
 IMAGE = "<|media_begin|>image<|media_content|><|media_pad|><|media_end|>"
@@ -65,7 +68,7 @@ ORACLE = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, extensions=["j
 )
 
 
-def written(turns: list[list[Segment]]) -> str:
+def written(turns: Sequence[Turn]) -> str:
     """Segments as the one string that the released template would be."""
 
     def one(segment: Segment) -> str:
@@ -213,6 +216,39 @@ def test_a_marker_in_a_message_stays_text() -> None:
         specials.THINK,
         specials.END_THINK,
     ]
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+@pytest.mark.parametrize("tools", [[], _TOOLS])
+def test_prompt_tokens_are_those_of_the_oracle_encoded_on_its_own(
+    released: Vocabulary, thinking: bool, tools: list[Any]
+) -> None:
+    """The oracle's string, media placeholders written out, through a tiktoken that knows the special tokens itself."""
+    call = ToolCall(id="functions.f:0", name="f", arguments='{"a": "月"}')
+    messages = [
+        Message(role="system", content=text("Be brief.")),
+        Message(role="user", content=(*text("Watch:\n"), media("video"), *text("and "), media("image"))),
+        Message(role="assistant", reasoning="Let me see.", tool_calls=(call,)),
+        Message(role="tool", content=text("21 °C"), tool_call_id=call.id),
+    ]
+    manifests = [manifest("video", ("00:00:00.000", 3), ("00:00:02.000", 2)), manifest("image", ("", 4))]
+    prompt = PromptEncoder(released).encode(render(messages, tools, thinking=thinking), manifests)
+    string = ORACLE.render(
+        messages=[as_oracle(message) for message in messages],
+        thinking=thinking,
+        preserve=False,
+        declaration=declare(tools) if tools else "",
+    )
+    chunk = "{}<|media_begin|>video<|media_content|>{}<|media_end|>"
+    pads = [specials.MEDIA_PAD * count for count in (3, 2, 4)]
+    string = string.replace(VIDEO, chunk.format("00:00:00.000", pads[0]) + chunk.format("00:00:02.000", pads[1]))
+    string = string.replace("image<|media_content|><|media_pad|>", "image<|media_content|>" + pads[2])
+    ranks = {released.token_bytes(rank): rank for rank in range(released.rank_count)}
+    alone = tiktoken.Encoding(
+        "alone", pat_str=SPLIT_PATTERN, mergeable_ranks=ranks, special_tokens=dict(released.special_ids)
+    )
+    assert prompt.ids.tolist() == alone.encode(string, allowed_special="all")
+    assert prompt.media_tokens == 9
 
 
 def test_golden_ids(released: Vocabulary) -> None:

@@ -147,7 +147,7 @@ def test_none_means_no_tool_section() -> None:
     assert made is not None
     answer = compiler().compile(made)
     mask = AnswerMask(answer, 9)
-    assert np.flatnonzero(mask.allowed())[2048:].tolist() == list(answer.stops)
+    assert set(np.flatnonzero(mask.allowed())[2048:].tolist()) == set(answer.stops)
 
 
 def test_json_object_and_a_prefix_of_it() -> None:
