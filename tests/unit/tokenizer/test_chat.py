@@ -434,15 +434,9 @@ async def test_kimi_vl_reads_images_and_no_more(tmp_path: Path) -> None:
             with pytest.raises(BadInput) as caught:
                 await stack.chat(refused)
             assert caught.value.param == param
-<<<<<<< HEAD
     capabilities = info.metadata["capabilities"].split(",")
     assert "image" in capabilities
     assert not {"video", "tools"} & set(capabilities)
-=======
-    able = set(info.metadata["capabilities"].split(","))
-    assert {"image", "deterministic", "resumable"} <= able
-    assert not able & {"video", "thinking", "tools"}
->>>>>>> part-lang2
     assert info.metadata["variants"] == "[]"
     assert text_of(deltas) == ("", "A boat.")
     assert engine.requests[0].thinking is None
