@@ -132,7 +132,7 @@ def test_logits_are_those_of_the_dequantised_weights(
     assert float((found - computed(source, dtype)).abs().max()) > 1
 
 
-@pytest.mark.parametrize("preset", sorted(presets.PRESETS))
+@pytest.mark.parametrize("preset", sorted(presets.PRESETS.keys() - {"bench"}))
 def test_a_float32_source_gives_what_init_writes_in_int4(tmp_path: Path, preset: str) -> None:
     quantise(make(tmp_path / "plain", preset=preset, dtype="float32"), tmp_path / "out")
     expected = make(tmp_path / "expected", preset=preset, experts="int4", dtype="float32")
