@@ -6,12 +6,16 @@ TORCH_INDEX ?=
 MEDIA ?=
 ASK ?= What happens here?
 MAX_TOKENS ?= 96
+SEED ?= 1
+CASES ?=
+REQUESTS ?= 10000
+BREAK ?=
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 # What is installed is known by what the package files say, so that a fresh checkout of the same files installs nothing.
-PACKAGES := $(firstword $(shell cat pyproject.toml constraints.txt | cksum))
+PACKAGES := $(firstword $(shell cat pyproject.toml constraints.txt setup.py kernels/cpu/*.h kernels/cpu/*.cpp | cksum))
 LOCAL := $(VENV)/.installed-local-$(PACKAGES)
 DEV := $(VENV)/.installed-dev-$(PACKAGES)
 CLIP := .make/demo.mp4
@@ -19,7 +23,7 @@ CLIP := .make/demo.mp4
 export MEDIA ASK
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit oracle layer long-context size clean
+.PHONY: help setup demo test check unit fuzz-api fuzz-language bench-language oracle layer long-context determinism chaos-engine prefixes between-forwards overhead size clean
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +49,10 @@ check: $(DEV) ## formatting, lint, types, import contracts, generated schemas
 	$(BIN)/lint-imports
 	$(BIN)/python -m schemas.generate --check
 
+fuzz-api: $(DEV) ## ask the gateway what its description allows and forbids: SEED=, CASES=, URL=, BREAK=defect
+	@$(BIN)/python -m tests.fuzz.api --seed $(or $(SEED),0) --cases $(or $(CASES),100000) \
+		$(if $(URL),--url $(URL)) $(if $(BREAK),--break $(BREAK))
+
 oracle: $(DEV) ## compare the model with independent implementations, as a table
 	$(BIN)/python -m tests.oracle
 
@@ -54,6 +62,27 @@ layer: $(DEV) ## time one layer of the released size (writes 10 GB to TMPDIR, ne
 long-context: $(DEV) ## serve a prompt of 262,144 tokens and refuse one more (some minutes), as JSON
 	@$(BIN)/python -m tests.measure.long_context
 
+determinism: $(DEV) ## the same request alone and in 5 surroundings, 500 comparisons of every bit, as JSON
+	@$(BIN)/python -m tests.measure.determinism --cases $(or $(CASES),500) --seed $(SEED)
+
+chaos-engine: $(DEV) ## 10,000 requests while engines, shards and encoders are killed (SEED=, REQUESTS=, BREAK=), as JSON
+	@$(BIN)/python -m tests.chaos.engine --seed $(SEED) --requests $(REQUESTS) --break "$(BREAK)"
+
+prefixes: $(DEV) ## prefix hits of 300 agents in half the memory they need, plain LRU beside it, as JSON
+	@$(BIN)/python -m tests.measure.prefixes
+
+between-forwards: $(DEV) ## what engine and sampling take between two forwards, as JSON
+	@$(BIN)/python -m tests.measure.between_forwards
+
+overhead: $(DEV) ## what moontide costs in front of an endpoint: first token, token rate, CPU (2 minutes), as JSON
+	@$(BIN)/python -m tests.measure.overhead
+
+fuzz-language: $(DEV) ## a million streamed answers against the whole messages (SEED=, CASES=, BREAK=a fault to find)
+	@$(BIN)/python -m tests.fuzz.language --seed $(SEED) --cases $(or $(CASES),1000000) --break "$(BREAK)"
+
+bench-language: $(DEV) ## encoding against tiktoken driven directly, and round trips, as JSON
+	@$(BIN)/python -m tests.measure.language
+
 setup: $(DEV) ## only install what demo and test need
 
 size: ## lines of Python per folder
@@ -62,7 +91,7 @@ size: ## lines of Python per folder
 		END { for (folder in lines) printf "%7d %s\n", lines[folder], folder; printf "%7d total\n", all }' | sort -k2
 
 clean: ## remove everything that make made here
-	rm -rf $(VENV) .make build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .make build dist *.egg-info kernels/cpu/*.so .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip comes last into a new environment: with it there, nothing was interrupted.

@@ -4,7 +4,7 @@ Input: tensors of a checkpoint. Output: ``Matrices`` of one format, which every 
 Letters: G matrices, N rows (output), K columns (input).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +41,13 @@ class Int4:
 
 Matrix = Tensor | Int4
 """[N, K] in bfloat16 or float32, or INT4."""
+
+Done = Callable[[Matrix], None]
+"""Called with a matrix when its bytes lie elsewhere, so that those of a mapped file need not stay in memory."""
+
+
+def keep(matrix: Matrix) -> None:
+    """The ``Done`` of who wants nothing back."""
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,24 @@ import msgspec
 
 from schemas import names
 from schemas.calls import CallAdmitted, CallBeat, CallCancelled, CallEnded, CallItem, CallOpened
-from schemas.chat import ChatDelta, ChatFinished, ChatRequest
+from schemas.chat import ChatDelta, ChatFinished, ChatRequest, CountRequest, TokensCounted
 from schemas.events import CloudEvent
 from schemas.failure import Failure
 from schemas.generation import GenerateRequest, GenerationFinished, TokensGenerated
 from schemas.media import MediaFailed, MediaJob, MediaPrepared, MediaProgress
 from schemas.parked import ParkedJob
+from schemas.shards import (
+    EmbeddingParcel,
+    EncodeRequest,
+    Forward,
+    ForwardDone,
+    ForwardFailed,
+    MediaHeld,
+    MediaMissing,
+    MediaWanted,
+    ShardOpened,
+    ShardReady,
+)
 from schemas.telemetry import ProcessBeat, SpanEnded, SpanStarted, Trace, TraceQuery
 
 
@@ -49,18 +61,23 @@ class Channel:
 
 
 ADMISSION = (Message(CallAdmitted), Message(Failure))
-ANSWERS = (ChatDelta, ChatFinished, TokensGenerated, GenerationFinished)
+ANSWERS = (ChatDelta, ChatFinished, TokensCounted, TokensGenerated, GenerationFinished)
+SHARD_ANSWERS = (ShardReady, ForwardDone, ForwardFailed, MediaHeld, MediaMissing, EmbeddingParcel)
 
 
 def channels() -> tuple[Channel, ...]:
     """Every subject of ``names``."""
     return (
         Channel("chat", names.chat("model"), (Message(CallOpened, ChatRequest),), ADMISSION, ("model",)),
+        Channel("count", names.count("model"), (Message(CallOpened, CountRequest),), ADMISSION, ("model",)),
         Channel("generate", names.generate("model"), (Message(CallOpened, GenerateRequest),), ADMISSION, ("model",)),
+        Channel("shard", names.shard("model"), (Message(CallOpened, ShardOpened),), ADMISSION, ("model",)),
+        Channel("shard_work", names.shard_work("token_"), (Message(Forward), Message(MediaWanted)), (), ("token_",)),
+        Channel("encode", names.encode("model"), (Message(CallOpened, EncodeRequest),), ADMISSION, ("model",)),
         Channel(
             "attempt_output",
             names.attempt_output("attempt_id"),
-            (*(Message(CallItem, item) for item in ANSWERS), Message(CallBeat), Message(CallEnded)),
+            (*(Message(CallItem, item) for item in ANSWERS + SHARD_ANSWERS), Message(CallBeat), Message(CallEnded)),
             parameters=("attempt_id",),
         ),
         Channel(

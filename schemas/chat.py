@@ -86,11 +86,40 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, tag="chat.requested
     """The ``resume`` of every ``ChatDelta`` received so far, concatenated; empty on a first attempt."""
 
 
+class CountRequest(msgspec.Struct, frozen=True, kw_only=True, tag="count.requested"):
+    """How many prompt tokens would this chat have? What only concerns its answer is ignored."""
+
+    chat: ChatRequest
+
+
+class TokensCounted(msgspec.Struct, frozen=True, kw_only=True, tag="count.finished"):
+    """The only item of a count. Exactly what ``Usage`` of the same chat would say."""
+
+    prompt_tokens: int
+    media_tokens: int = 0
+
+
+class ModelVariant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A name for the same weights, used differently. Tokenizers announce them: metadata ``variants``, a JSON array.
+
+    Whoever resolves ``id`` asks ``chat.<model>`` of the announced model, with these values where a request has none.
+    """
+
+    id: str
+    thinking: bool
+    temperature: float
+    top_p: float
+    max_tokens: int | None = None
+    thinking_budget_tokens: int | None = None
+
+
 class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     id: str = ""
     name: str = ""
     arguments: str = ""
+    incomplete: bool = False
+    """Set in the last delta of a call whose arguments were cut off."""
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,8 +25,11 @@ DURABLE_RECORDER_SPANS = "recorder-spans"
 
 # NATS micro services.
 SERVICE_TOKENIZER = "moontide-tokenizer"
+SERVICE_TOKEN_COUNTS = "moontide-token-counts"
 SERVICE_UPSTREAM = "moontide-upstream"
 SERVICE_ENGINE = "moontide-engine"
+SERVICE_SHARD = "moontide-shard"
+SERVICE_ENCODER = "moontide-encoder"
 SERVICE_RECORDER = "moontide-recorder"
 
 SUBJECT_TRACE_GET = f"{PREFIX}.traces.get"
@@ -55,9 +58,29 @@ def chat(model: str) -> str:
     return f"{PREFIX}.chat.{slug(model)}"
 
 
+def count(model: str) -> str:
+    """Admission of a count of prompt tokens: answered by a tokenizer."""
+    return f"{PREFIX}.count.{slug(model)}"
+
+
 def generate(model: str) -> str:
     """Admission of a generation: answered by an engine."""
     return f"{PREFIX}.generate.{slug(model)}"
+
+
+def shard(model: str) -> str:
+    """Admission of an engine at a shard, which serves one engine at a time."""
+    return f"{PREFIX}.shard.open.{slug(model)}"
+
+
+def shard_work(token_: str) -> str:
+    """Engine to shard: forwards and wanted media of one opened shard."""
+    return f"{PREFIX}.shard.work.{token(token_)}"
+
+
+def encode(model: str) -> str:
+    """Admission of one media item at an encoder, called by a shard."""
+    return f"{PREFIX}.encode.{slug(model)}"
 
 
 def attempt_output(attempt_id: str) -> str:

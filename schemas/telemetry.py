@@ -9,6 +9,7 @@ import msgspec
 SPAN_HTTP_CHAT = "POST /v1/chat/completions"
 SPAN_UPLOAD = "store upload"
 SPAN_CHAT = "chat"
+SPAN_COUNT = "count tokens"
 SPAN_WAIT_MEDIA = "wait media"
 SPAN_RENDER = "render prompt"
 SPAN_GENERATE = "generate"

@@ -2,8 +2,8 @@
 
 Input and output: torch tensors. A row of a result is a function of that row's input and its own context only, bit for
 bit, whatever else is in the batch and however many threads run: see ``elementary``. As slow as that is.
-Letters: T rows, N output and K input columns, H heads, E experts, D hidden size, I inner size of an expert, R latent size,
-P rotary size, B keys per block.
+Letters: T rows, N output and K input columns, H heads, E experts, D hidden size, I inner size of an expert, R latent
+size, P rotary size, B keys per block.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,18 @@ from torch import Tensor
 from kernels.formats import INT4_GROUP
 from kernels.reference.elementary import TEMPORARY, dots, exp, fold, sigmoid
 from kernels.reference.int4 import unpack_int4_ref
-from kernels.weights import ExpertWeights, HeadWeights, Int4, LinearWeight, Matrices, Matrix, check_alike, format_of
+from kernels.weights import (
+    Done,
+    ExpertWeights,
+    HeadWeights,
+    Int4,
+    LinearWeight,
+    Matrices,
+    Matrix,
+    check_alike,
+    format_of,
+    keep,
+)
 
 KEYS = 64
 """B: keys per block of the online softmax, counted from position 0."""
@@ -31,9 +42,11 @@ class ReferenceOperations:
     def prepare_heads(self, weight: Tensor) -> HeadWeights:
         return HeadWeights(_stack(list(weight)))
 
-    def prepare_experts(self, gate: Sequence[Matrix], up: Sequence[Matrix], down: Sequence[Matrix]) -> ExpertWeights:
+    def prepare_experts(
+        self, gate: Sequence[Matrix], up: Sequence[Matrix], down: Sequence[Matrix], done: Done = keep
+    ) -> ExpertWeights:
         pairs = [matrix for pair in zip(gate, up, strict=True) for matrix in pair]
-        return ExpertWeights(check_alike(gate)[0], _stack(pairs), _stack(list(down)))
+        return ExpertWeights(check_alike(gate)[0], _stack(pairs, done), _stack(list(down), done))
 
     def linear(self, x: Tensor, weight: LinearWeight, out: torch.dtype | None = None) -> Tensor:
         return dots(x, _matrix(weight.matrices, 0)).to(out or x.dtype)
@@ -115,21 +128,30 @@ def _keys(pool: Tensor, tables: Tensor, positions: Tensor, start: int) -> tuple[
     return keys.masked_fill(~seen.unsqueeze(-1), 0.0), seen
 
 
-def _stack(matrices: list[Matrix]) -> Matrices:
+def _stack(matrices: list[Matrix], done: Done = keep) -> Matrices:
     rows, columns = check_alike(matrices)
-    kind = format_of(matrices[0])
-    values = [matrix.packed if isinstance(matrix, Int4) else matrix for matrix in matrices]
-    scales = [matrix.scale for matrix in matrices if isinstance(matrix, Int4)]
-    return Matrices(len(matrices), rows, columns, kind, _one(values), _one(scales) if scales else None, "reference")
+    kind, first = format_of(matrices[0]), matrices[0]
+    if len(matrices) == 1:  # a single one is not copied
+        values, scales = (first.packed, first.scale.unsqueeze(0)) if isinstance(first, Int4) else (first, None)
+        return Matrices(1, rows, columns, kind, values.unsqueeze(0), scales, "reference")
+    values = _room(first.packed if isinstance(first, Int4) else first, len(matrices))
+    scales = _room(first.scale, len(matrices)) if isinstance(first, Int4) else None
+    for index, matrix in enumerate(matrices):
+        values[index] = matrix.packed if isinstance(matrix, Int4) else matrix
+        if scales is not None and isinstance(matrix, Int4):
+            scales[index] = matrix.scale
+        done(matrix)
+    return Matrices(len(matrices), rows, columns, kind, values, scales, "reference")
 
 
-def _one(tensors: list[Tensor]) -> Tensor:
-    """[G, ...]; a single tensor is not copied."""
-    return tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(tensors)
+def _room(like: Tensor, count: int) -> Tensor:
+    return like.new_empty(count, *like.shape)
 
 
 def _matrix(weight: Matrices, index: int) -> Tensor:
     """[N, K] in float32 for INT4 (four bits times a bfloat16 scale are exact there), else as stored."""
+    if weight.layout != "reference":
+        raise ValueError("these weights were prepared by another implementation")
     if weight.scales is None:
         return weight.values[index]
     wide = weight.scales[index].float().repeat_interleave(INT4_GROUP, dim=1)[:, : weight.columns]

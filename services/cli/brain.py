@@ -18,6 +18,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--checkpoint", type=Path, metavar="DIR", help="weights to serve (default: tiny random ones)")
     either.add_argument("--upstream", metavar="URL", help="serve the model behind this OpenAI-compatible endpoint")
+    either.add_argument("--upstream-table", type=Path, metavar="FILE", help="the same for several: a JSON array")
     group = parser.add_argument_group("with --upstream")
     group.add_argument("--upstream-key-file", type=Path, metavar="FILE", help="holds the endpoint's API key")
     group.add_argument("--upstream-model", metavar="NAME", help="its name there (default: the only one listed)")
@@ -26,24 +27,28 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def is_given(arguments: argparse.Namespace) -> bool:
     """Whether the person asked for a certain one: then a running stack with another one will not do."""
-    return arguments.checkpoint is not None or arguments.upstream is not None
+    return any(given is not None for given in (arguments.checkpoint, arguments.upstream, arguments.upstream_table))
 
 
 def serving(arguments: argparse.Namespace, data: DataConfig, port: int, report: Report) -> Serving:
     """Raises StackFailed when it cannot be served."""
-    if arguments.upstream is None:
+    if arguments.upstream is None and arguments.upstream_table is None:
         return checkpoint.serving(data, arguments.checkpoint, port, report)
     return Serving(port=port, upstream=upstream(arguments))
 
 
 def upstream(arguments: argparse.Namespace) -> Upstream:
-    """Raises StackFailed when the key file is not there."""
-    key_file: Path | None = arguments.upstream_key_file
-    if key_file is not None and not key_file.is_file():
-        raise StackFailed(f"there is no key file {key_file}")
+    """Raises StackFailed when a file that was named is not there."""
     return Upstream(
         url=arguments.upstream,
-        key_file=key_file.absolute() if key_file is not None else None,
+        table_file=_present("table of endpoints", arguments.upstream_table),
+        key_file=_present("key file", arguments.upstream_key_file),
         model=arguments.upstream_model,
         max_frames=arguments.max_frames,
     )
+
+
+def _present(what: str, path: Path | None) -> Path | None:
+    if path is not None and not path.is_file():
+        raise StackFailed(f"there is no {what} {path}")
+    return path.absolute() if path is not None else None

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
-from shared.language.evidence import sentences
+from shared.language.evidence import cited_places, sentences
 
 _BOLD = re.compile(r"\*\*(?=\S)([^*\n]{1,400}?)(?<=\S)\*\*")
 _CODE = re.compile(r"`([^`\n]{1,400})`")
@@ -67,9 +67,19 @@ def _inline(line: str, figures: Mapping[str, Sequence[str]], beside: dict[str, N
         shown = figures.get(line[start:end], ())
         beside.update(dict.fromkeys(shown))
         words = _marked(escape(line[start:end]))
-        pieces += [escape(line[position:start]), f'<span class="citing">{words}</span>' if shown else words]
+        pieces += [escape(line[position:start]), f'<span class="citing">{_timed(words)}</span>' if shown else words]
         position = end
     return "".join([*pieces, escape(line[position:])])
+
+
+def _timed(html: str) -> str:
+    """Cited times stand out. Neither entities nor tags of ours read as times."""
+    pieces: list[str] = []
+    position = 0
+    for start, end in cited_places(html):
+        pieces += [html[position:start], f'<span class="at">{html[start:end]}</span>']
+        position = end
+    return "".join([*pieces, html[position:]])
 
 
 def _marked(escaped: str) -> str:

@@ -178,7 +178,7 @@ def _numbers(page: Page) -> str:
     usage, timings = page.answer.usage, page.answer.timings
     cells = [
         ("prompt tokens", f"{usage.prompt_tokens:,}"),
-        ("of media", f"{usage.media_tokens:,}" if usage.media_tokens else "–"),
+        *([("of media", f"{usage.media_tokens:,}")] if usage.media_tokens else []),
         ("answer tokens", f"{usage.completion_tokens:,}"),
         ("finish", escape(page.answer.finish_reason or "–")),
         ("media ready", duration_text(timings.ingest_seconds)),

@@ -171,7 +171,7 @@ def _write_state(layout: Layout, url: str, serving: Serving) -> None:
         url=url,
         model=serving.model,
         checkpoint=str(serving.checkpoint or ""),
-        upstream=serving.upstream.url if serving.upstream is not None else "",
+        upstream=str(serving.upstream.url or serving.upstream.table_file) if serving.upstream is not None else "",
         started_unix_seconds=time.time(),
     )
     partial = layout.state.with_suffix(".partial")

@@ -74,9 +74,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class Upstream:
-    """An OpenAI-compatible endpoint as the model. None means: what the service takes by default."""
+    """An OpenAI-compatible endpoint as the model, or a table of several. None: what the service takes by default."""
 
-    url: str
+    url: str | None = None
+    table_file: Path | None = None
     key_file: Path | None = None
     model: str | None = None
     """Its name there, and the one announced here."""
@@ -201,6 +202,7 @@ def _upstream_variables(upstream: Upstream) -> dict[str, str]:
     """What was not asked for stays as the environment has it. The key itself is in no environment: its file is."""
     told = {
         "URL": upstream.url,
+        "TABLE_FILE": upstream.table_file,
         "KEY_FILE": upstream.key_file,
         "REMOTE_MODEL": upstream.model,
         "MAX_FRAMES": upstream.max_frames,

@@ -13,6 +13,7 @@ from pathlib import Path
 from aiohttp import web
 
 from services.gateway.chat import Chats, Follow
+from services.gateway.chat_handlers import ChatHandlers
 from services.gateway.chat_request import ChatRequests
 from services.gateway.config import GatewayConfig
 from services.gateway.error_body import errors_middleware
@@ -73,12 +74,13 @@ def build(
 ) -> tuple[Handlers, web.Application]:
     files = FileLibrary(process.blobs, process.clock, config.file_max_bytes)
     seen = SeenMedia(process.blobs)
-    handlers = Handlers(
+    models = ModelDirectory(process.bus, process.clock, config.models_max_age_seconds)
+    handlers = Handlers(config, process.bus, models)
+    chat_handlers = ChatHandlers(
         config=config,
-        bus=process.bus,
         clock=process.clock,
         telemetry=process.telemetry,
-        models=ModelDirectory(process.bus, process.clock, config.models_max_age_seconds),
+        models=models,
         requests=ChatRequests(process.blobs, MediaInput(process.blobs, files)),
         chats=Chats(process.bus, process.clock, process.blobs, events, follow),
         seen=seen,
@@ -86,6 +88,7 @@ def build(
     keys = Keys.load(config.keys_file)
     application = web.Application(middlewares=[request_id_middleware, errors_middleware, identity_middleware(keys)])
     application.add_routes(handlers.routes())
+    application.add_routes(chat_handlers.routes())
     application.add_routes(FileHandlers(config, process.blobs, files, process.telemetry).routes())
     application.add_routes(MediaHandlers(seen).routes())
     application.on_response_prepare.append(add_request_id)

@@ -1,12 +1,12 @@
 """One accepted chat: recorded, called, resumed, and ended in exactly one terminal record.
 
-Input: a ``ChatRequest`` and its context. Output: ``ChatDelta``s and one ``ChatFinished``. The state of the request
-(what was received so far) lives here and nowhere else. It must not know HTTP.
+Input: a ``ChatRequest`` per choice and their context. Output: ``ChatDelta``s and one ``ChatFinished`` per choice. The
+state of the request (what was received so far) lives here and nowhere else. It must not know HTTP.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from schemas import names
 from schemas.chat import ChatDelta, ChatFinished, ChatItem, ChatRequest
 from schemas.events import RequestData
 from schemas.request import RequestContext
+from services.gateway.choices import interleaved
 from services.gateway.error_body import to_failure
 from services.gateway.progress import Progress
 from services.gateway.request_events import Outcome, RequestEvents
@@ -36,16 +37,15 @@ class Follow(Protocol):
     ) -> AsyncGenerator[Any, None]: ...
 
 
-class Chat:
-    """A chat in progress. ``finished`` is set once the answer is complete."""
+class Choice:
+    """One call of a chat, and what was received of it so far."""
 
-    def __init__(self, chats: "Chats", context: RequestContext, request: ChatRequest) -> None:
+    def __init__(self, chats: "Chats", context: RequestContext, request: ChatRequest, one_call: bool) -> None:
         self._chats = chats
         self._context = context
         self._request = request
-        self.principal = context.principal
+        self._one_call = one_call
         self._progress = Progress()
-        self.finished: ChatFinished | None = None
 
     async def items(self) -> AsyncGenerator[ChatDelta | ChatFinished, None]:
         """Each piece of the answer once, then ``ChatFinished``. Closing it cancels the call."""
@@ -64,14 +64,13 @@ class Chat:
                     yield fresh
         if finished is None:
             raise Internal("chat.incomplete", "the answer ended without its last item")
-        self.finished = finished
         yield finished
 
     def _body(self) -> ChatRequest:
         return msgspec.structs.replace(self._request, resume=self._progress.begin_attempt())
 
     async def _take(self, delta: ChatDelta) -> ChatDelta | None:
-        fresh = self._progress.add(delta)
+        fresh = self._progress.add(first_call_only(delta) if self._one_call else delta)
         if self._progress.checkpoint_due:
             try:
                 self._progress.checkpoint(await self._chats.blobs.put(self._progress.snapshot()))
@@ -79,6 +78,29 @@ class Chat:
                 # The answer goes on; the next delta tries again.
                 log.warning("checkpoint not stored", extra={"code": error.code})
         return fresh
+
+
+class Chat:
+    """A chat in progress: one choice or several."""
+
+    def __init__(self, context: RequestContext, choices: Sequence[Choice]) -> None:
+        self.principal = context.principal
+        self._choices = choices
+        self._finished: dict[int, ChatFinished] = {}
+
+    @property
+    def finished(self) -> tuple[ChatFinished, ...]:
+        """How each choice ended; empty until all have."""
+        whole = len(self._finished) == len(self._choices)
+        return tuple(self._finished[index] for index in sorted(self._finished)) if whole else ()
+
+    async def items(self) -> AsyncGenerator[tuple[int, ChatDelta | ChatFinished], None]:
+        """(choice, piece of its answer), and one ``ChatFinished`` for each. Closing it cancels the calls."""
+        async with aclosing(interleaved([choice.items() for choice in self._choices])) as items:
+            async for index, item in items:
+                if isinstance(item, ChatFinished):
+                    self._finished[index] = item
+                yield index, item
 
 
 class Chats:
@@ -90,13 +112,16 @@ class Chats:
         self._events = events
 
     @asynccontextmanager
-    async def accepted(self, context: RequestContext, request: ChatRequest, trace_id: str) -> AsyncIterator[Chat]:
+    async def accepted(
+        self, context: RequestContext, choices: Sequence[ChatRequest], trace_id: str, one_call: bool
+    ) -> AsyncIterator[Chat]:
         """The accepted event is out before the block begins; how the block ends decides the terminal record.
-        Raises Unavailable when the event cannot be written: then nothing was accepted."""
+        ``one_call``: of several tool calls only the first is passed on. Raises Unavailable when the event cannot be
+        written: then nothing was accepted."""
         data = RequestData(
-            request_id=context.request_id, holder=self.bus.instance, model=request.model, trace_id=trace_id
+            request_id=context.request_id, holder=self.bus.instance, model=choices[0].model, trace_id=trace_id
         )
-        chat = Chat(self, context, request)
+        chat = Chat(context, [Choice(self, context, request, one_call) for request in choices])
         error: BaseException | None = None
         try:
             await self._events.accept(data)
@@ -110,9 +135,13 @@ class Chats:
             self._events.end(outcome, msgspec.structs.replace(data, failure=failure))
 
 
+def first_call_only(delta: ChatDelta) -> ChatDelta:
+    return msgspec.structs.replace(delta, tool_calls=tuple(call for call in delta.tool_calls if call.index == 0))
+
+
 def outcome_of(chat: Chat, error: BaseException | None) -> Outcome:
     """A complete answer counts as finished, also when its reader went away during the last write."""
-    if chat.finished is not None:
+    if chat.finished:
         return "finished"
     if error is None or isinstance(error, asyncio.CancelledError | GeneratorExit | Cancelled):
         return "cancelled"

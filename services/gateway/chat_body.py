@@ -1,28 +1,29 @@
-"""The body of ``POST /v1/chat/completions`` as typed structs: what OpenAI clients and Kimi's own fields send.
+"""The body of ``POST /v1/chat/completions`` as typed structs, and what its fields mean together.
 
-Input: JSON bytes. Output: ``ChatBody``, or BadInput naming the field. Values that would change the answer and are
-not supported are refused by name; what only concerns billing, storage or identity is accepted and ignored.
-It must not know where media are kept or what happens to a request.
+Input: what OpenAI clients and Kimi's own ones send. Output: plain values for a ``ChatRequest``. What a sender got wrong
+is found by ``chat_rules``. It must not know where media are kept or what happens to a request.
 """
 
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from services.gateway.json_body import decode_body, unsupported
-from shared.errors import BadInput
+from services.gateway.json_body import decode_body
 
 MAX_MESSAGES = 2048
-MAX_STOPS = 5
-MAX_STOP_BYTES = 32
 MAX_TOOLS = 128
-
-IMAGE, VIDEO, TOOLS, TOOL_CHOICE, RESPONSE_FORMAT = "image", "video", "tools", "tool_choice", "response_format"
-"""Capabilities that models announce, as far as the gateway asks for them."""
+MAX_CHOICES = 8
+MAX_LOGIT_BIASES = 1024
+MAX_TOP_LOGPROBS = 20
 
 Count = Annotated[int, Meta(ge=1, le=1 << 20)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+SpeakerName = Annotated[str, Meta(pattern=r"^[^<|>\r\n]*$", max_length=64)]
+FormatName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$(?!\n)")]
+ToolName = Annotated[str, Meta(pattern=r"^\$?[a-zA-Z_][a-zA-Z0-9_-]{0,63}$(?!\n)")]
+"""Moonshot wants three characters at least (``kimi_rules``); a name with ``$`` is one of its builtin functions."""
+TokenId = Annotated[str, Meta(pattern=r"^[0-9]{1,7}$(?!\n)")]
 
 
 class Url(Struct, frozen=True, kw_only=True):
@@ -54,7 +55,7 @@ Content = TextContent | ImageContent | VideoContent | FileContent
 
 
 class FunctionCall(Struct, frozen=True, kw_only=True):
-    name: str
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
     arguments: str
 
 
@@ -69,17 +70,21 @@ class MessageBody(Struct, frozen=True, kw_only=True):
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[Content] | None = None
-    name: str | None = None
+    name: SpeakerName | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     tool_calls: list[ToolCallBody] | None = None
     tool_call_id: str | None = None
     partial: bool | None = None
+    """Of the last message, an assistant's: the answer continues it, and does not repeat it."""
 
 
 class ThinkingBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     type: Literal["enabled", "disabled"] = "enabled"
     keep: Literal["all"] | None = None
+    """all: the reasoning of earlier turns stays in the prompt."""
+    budget_tokens: Count | None = None
+    """Reasoning is closed after so many tokens; not a field of Moonshot's API."""
 
 
 class TemplateArguments(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,21 +96,46 @@ class StreamOptions(Struct, frozen=True, kw_only=True):
     include_usage: bool | None = None
 
 
+class JsonSchemaFormat(Struct, frozen=True, kw_only=True):
+    name: FormatName
+    schema: dict[str, Any] | bool
+    description: str | None = None
+    strict: bool | None = None
+
+
 class ResponseFormat(Struct, frozen=True, kw_only=True):
-    """Checked for shape only: passed through byte for byte."""
+    """Passed through byte for byte."""
 
     type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaFormat | None = None
 
 
 class ToolFunction(Struct, frozen=True, kw_only=True):
-    name: Annotated[str, Meta(pattern=r"^\$?[a-zA-Z_][a-zA-Z0-9_-]{0,63}$")]
+    name: ToolName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    """A JSON Schema of an object."""
+    strict: bool | None = None
 
 
 class ToolBody(Struct, frozen=True, kw_only=True):
-    """Checked for shape only: the tool objects are passed through byte for byte."""
+    """Tool objects are passed through byte for byte."""
 
     type: Literal["function", "builtin_function"]
     function: ToolFunction
+
+
+class ChosenFunction(Struct, frozen=True, kw_only=True):
+    name: str
+
+
+class NamedChoice(Struct, frozen=True, kw_only=True):
+    function: ChosenFunction
+    type: Literal["function", "builtin_function"] = "function"
+
+
+def _nothing() -> msgspec.Raw:
+    return msgspec.Raw(b"null")
 
 
 class ChatBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -113,47 +143,50 @@ class ChatBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     messages: Annotated[list[MessageBody], Meta(min_length=1, max_length=MAX_MESSAGES)]
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=0, le=1 << 20)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repetition_penalty: Annotated[float, Meta(gt=0, le=2)] | None = None
+    logit_bias: (
+        Annotated[
+            dict[TokenId, Annotated[float, Meta(ge=-100, le=100)]],
+            Meta(max_length=MAX_LOGIT_BIASES),
+        ]
+        | None
+    ) = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
     max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
+    """What counts where ``max_tokens``, its older name, is given too."""
     stop: str | list[str] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     thinking: ThinkingBody | None = None
     chat_template_kwargs: TemplateArguments | None = None
-    tools: msgspec.Raw = msgspec.Raw(b"null")
-    tool_choice: str | dict[str, Any] | None = None
-    response_format: msgspec.Raw = msgspec.Raw(b"null")
-    # Accepted with their neutral value only.
-    n: int | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    logprobs: bool | None = None
-    top_logprobs: int | None = None
-    logit_bias: dict[str, float] | None = None
-    modalities: list[str] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    """none: without thinking, where ``thinking`` says nothing. Kimi's models know no degrees: the rest is ignored."""
+    tools: msgspec.Raw = msgspec.field(default_factory=_nothing)
+    tool_choice: Literal["auto", "none", "required"] | NamedChoice | None = None
+    parallel_tool_calls: bool | None = None
+    """False: one call per answer."""
+    response_format: msgspec.Raw = msgspec.field(default_factory=_nothing)
+    prompt_cache_key: Annotated[str, Meta(max_length=256)] | None = None
+    modalities: list[Literal["text"]] | None = None
     # Accepted and ignored: they do not change the answer.
     user: str | None = None
     metadata: dict[str, str] | None = None
     store: bool | None = None
     service_tier: str | None = None
-    parallel_tool_calls: bool | None = None
-    prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
     safety_identifier: str | None = None
 
 
-def parse(data: bytes) -> ChatBody:
-    """Raises BadInput whose ``param`` is the JSON path of the first field that is wrong."""
-    body = decode_body(data, ChatBody)
-    _check_neutral(body)
-    _check_stops(stops(body))
-    _check_thinking(body)
-    _check_tools(body)
-    _format_type(body)
-    for index, message in enumerate(body.messages):
-        _check_message(message, f"messages[{index}]")
-    return body
+RAW_FIELDS: dict[str, Any] = {"tools": list[ToolBody] | None, "response_format": ResponseFormat | None}
+"""What the fields hold that are kept as they were sent."""
 
 
 def stops(body: ChatBody) -> tuple[str, ...]:
@@ -162,12 +195,18 @@ def stops(body: ChatBody) -> tuple[str, ...]:
     return (body.stop,) if isinstance(body.stop, str) else tuple(body.stop)
 
 
-def thinks(body: ChatBody) -> bool:
-    """Kimi's default is to think."""
+def max_tokens(body: ChatBody) -> int | None:
+    return body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
+
+
+def thinks(body: ChatBody, default: bool = True) -> bool:
+    """``default``: what the model's name says. Kimi's is to think."""
     if body.thinking is not None:
         return body.thinking.type == "enabled"
     arguments = body.chat_template_kwargs
-    return arguments is None or arguments.thinking is not False
+    if arguments is not None and arguments.thinking is not None:
+        return arguments.thinking
+    return default if body.reasoning_effort is None else body.reasoning_effort != "none"
 
 
 def keeps_thinking(body: ChatBody) -> bool:
@@ -177,98 +216,34 @@ def keeps_thinking(body: ChatBody) -> bool:
     return kept or (body.thinking is not None and body.thinking.keep == "all")
 
 
+def continues(body: ChatBody) -> bool:
+    """Whether the answer continues the last message."""
+    return body.messages[-1].partial is True
+
+
+def declared_tools(body: ChatBody) -> list[ToolBody]:
+    """Raises BadInput naming the field of a tool that is none."""
+    return decode_body(bytes(body.tools), RAW_FIELDS["tools"], prefix="tools") or []
+
+
 def tools(body: ChatBody) -> bytes:
-    """The JSON array as it was sent; empty when there is none or none may be called."""
-    data = bytes(body.tools)
-    return b"" if data in (b"null", b"[]") or body.tool_choice == "none" else data
+    """The JSON array as it was sent; empty when there is none."""
+    return bytes(body.tools) if declared_tools(body) else b""
 
 
 def tool_choice(body: ChatBody) -> bytes:
-    """JSON; empty for the default, and where ``tools`` has said it already."""
+    """JSON; empty for the default, and where there are no tools."""
     if body.tool_choice in (None, "auto") or not tools(body):
         return b""
     return msgspec.json.encode(body.tool_choice)
 
 
+def format_of(body: ChatBody) -> ResponseFormat:
+    """Raises BadInput naming the field of ``response_format`` that is wrong."""
+    given = decode_body(bytes(body.response_format), RAW_FIELDS["response_format"], prefix="response_format")
+    return given if given is not None else ResponseFormat(type="text")
+
+
 def response_format(body: ChatBody) -> bytes:
     """The JSON object as it was sent; empty for plain text."""
-    return b"" if _format_type(body) == "text" else bytes(body.response_format)
-
-
-def check_served(body: ChatBody, capabilities: frozenset[str]) -> None:
-    """Raises BadInput naming the first field that the model cannot honour. What a model that announces nothing can do
-    with media and tools is found out by asking it."""
-    for path, needed in _needs(body):
-        optional = needed in (IMAGE, VIDEO, TOOLS)
-        if needed not in capabilities and (capabilities or not optional):
-            raise unsupported(path, f"this model does not have the capability {needed!r}")
-
-
-def _needs(body: ChatBody) -> Iterator[tuple[str, str]]:
-    """(JSON path, capability) of everything in the body that not every model can do."""
-    if tools(body):
-        yield "tools", TOOLS
-    if body.tool_choice not in (None, "auto", "none"):
-        yield "tool_choice", TOOL_CHOICE
-    if _format_type(body) != "text":
-        yield "response_format.type", RESPONSE_FORMAT
-    for index, message in enumerate(body.messages):
-        for place, part in enumerate(message.content if isinstance(message.content, list) else ()):
-            if isinstance(part, ImageContent | VideoContent):
-                yield f"messages[{index}].content[{place}]", IMAGE if isinstance(part, ImageContent) else VIDEO
-
-
-def _format_type(body: ChatBody) -> str:
-    given = decode_body(bytes(body.response_format), ResponseFormat | None, prefix="response_format")
-    return given.type if given is not None else "text"
-
-
-def _check_neutral(body: ChatBody) -> None:
-    neutral: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
-        ("n", body.n, (None, 1)),
-        ("presence_penalty", body.presence_penalty, (None, 0)),
-        ("frequency_penalty", body.frequency_penalty, (None, 0)),
-        ("logprobs", body.logprobs, (None, False)),
-        ("top_logprobs", body.top_logprobs, (None, 0)),
-        ("logit_bias", body.logit_bias, (None, {})),
-        ("modalities", body.modalities, (None, ["text"])),
-    )
-    for name, value, allowed in neutral:
-        if value not in allowed:
-            raise unsupported(name, f"only {' or '.join(repr(item) for item in allowed[1:])} is supported")
-
-
-def _check_stops(given: tuple[str, ...]) -> None:
-    if len(given) > MAX_STOPS:
-        raise BadInput("invalid_value", f"stop: at most {MAX_STOPS} strings are allowed", param="stop")
-    for text in given:
-        if not 1 <= len(text.encode()) <= MAX_STOP_BYTES:
-            raise BadInput("invalid_value", f"stop: each string must have 1 to {MAX_STOP_BYTES} bytes", param="stop")
-
-
-def _check_thinking(body: ChatBody) -> None:
-    arguments = body.chat_template_kwargs
-    if body.thinking is None or arguments is None or arguments.thinking is None:
-        return
-    if arguments.thinking != (body.thinking.type == "enabled"):
-        message = "chat_template_kwargs.thinking contradicts thinking.type"
-        raise BadInput("invalid_value", message, param="chat_template_kwargs.thinking")
-
-
-def _check_tools(body: ChatBody) -> None:
-    listed = decode_body(bytes(body.tools), list[ToolBody] | None, prefix="tools") or []
-    if len(listed) > MAX_TOOLS:
-        raise BadInput("invalid_value", f"tools: at most {MAX_TOOLS} are allowed", param="tools")
-
-
-def _check_message(message: MessageBody, path: str) -> None:
-    if message.partial:
-        raise unsupported(f"{path}.partial", "continuing a message is not supported")
-    if message.content is None and message.role != "assistant":
-        raise BadInput("missing_field", f"{path}.content is required", param=f"{path}.content")
-    if message.role == "tool" and not message.tool_call_id:
-        raise BadInput("missing_field", f"{path}.tool_call_id is required", param=f"{path}.tool_call_id")
-    if message.tool_calls and message.role != "assistant":
-        raise BadInput(
-            "invalid_value", f"{path}.tool_calls: only the assistant calls tools", param=f"{path}.tool_calls"
-        )
+    return b"" if format_of(body).type == "text" else bytes(body.response_format)

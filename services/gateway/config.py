@@ -1,6 +1,7 @@
 """Configuration of the gateway: variables ``MOONTIDE_GATEWAY_*``. Every bound of the service is here."""
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -15,8 +16,10 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The port in use is written here once the gateway listens."""
     keys_file: Path | None = None
     """One API key per line; without it everybody who reaches the port is served."""
+    sampling: Literal["open", "kimi"] = "open"
+    """kimi: Moonshot's fixed values and its further rules; anything else is a 400. open: the usual ranges."""
     max_requests: int = 64
-    """Chats held at once; more are refused with 429."""
+    """Choices of chats held at once; more are refused with 429."""
     max_uploads: int = 8
     body_max_bytes: int = 32 * MIB
     """Of one chat request, media as data URIs included; larger media belong into ``/v1/files``."""

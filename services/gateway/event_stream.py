@@ -5,9 +5,9 @@ client that does not read for ``write_timeout_seconds`` is dropped. It must not 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import suppress
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from aiohttp import web
 
@@ -16,7 +16,8 @@ from schemas.failure import Failure
 from services.gateway.error_body import error_body
 from shared.errors import Cancelled
 
-T = TypeVar("T")
+UNBLOCKED_BYTES = 16 * 1024
+"""Far below what makes aiohttp wait for a connection whose buffer is empty."""
 
 _HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -31,18 +32,37 @@ class EventStream:
     def __init__(self, request: web.Request, write_timeout_seconds: float) -> None:
         self._request = request
         self._write_timeout_seconds = write_timeout_seconds
+        self._written_at = asyncio.get_running_loop().time()
         self.response = web.StreamResponse(headers=_HEADERS)
 
     @property
     def started(self) -> bool:
         return self.response.prepared
 
-    async def send(self, value: Any) -> None:
-        """Raises Cancelled when the client is gone (``client.gone``) or does not read (``client.too_slow``)."""
-        await self._write(b"data: " + codec.encode_json(value) + b"\n\n")
+    @asynccontextmanager
+    async def kept_alive(self, seconds: float) -> AsyncIterator[None]:
+        """A stream that has begun gets a comment whenever nothing was written for ``seconds``."""
+        beating = asyncio.create_task(self._beat(seconds), name="heartbeat")
+        try:
+            yield
+        finally:
+            beating.cancel()
+            await asyncio.wait({beating})
 
-    async def heartbeat(self) -> None:
-        await self._write(b": still working\n\n")
+    async def send(self, *values: Any) -> None:
+        """Raises Cancelled when the client is gone (``client.gone``) or does not read (``client.too_slow``)."""
+        await self._write(b"".join(b"data: " + codec.encode_json(value) + b"\n\n" for value in values))
+
+    async def _beat(self, seconds: float) -> None:
+        """Until the client is gone, which ends the request as well: its connection is closed then."""
+        loop = asyncio.get_running_loop()
+        with suppress(Cancelled):
+            while True:
+                await asyncio.sleep(self._written_at + seconds - loop.time())
+                if self.started and loop.time() >= self._written_at + seconds:
+                    await self._write(b": still working\n\n")
+                elif not self.started:
+                    self._written_at = loop.time()
 
     async def done(self) -> None:
         await self._write(b"data: [DONE]\n\n")
@@ -53,7 +73,11 @@ class EventStream:
             await self.send(error_body(failure))
 
     async def _write(self, data: bytes) -> None:
+        self._written_at = asyncio.get_running_loop().time()
         try:
+            if self._is_unblocked(len(data)):
+                await self.response.write(data)
+                return
             async with asyncio.timeout(self._write_timeout_seconds):
                 if not self.started:
                     await self.response.prepare(self._request)
@@ -64,36 +88,18 @@ class EventStream:
         except ConnectionError as error:
             raise Cancelled("client.gone", "the client closed the connection") from error
 
+    def _is_unblocked(self, size: int) -> bool:
+        """Whether a write cannot wait, and so needs no limit: nearly all of them, one per token."""
+        transport = self._request.transport
+        return (
+            self.started
+            and transport is not None
+            and transport.get_write_buffer_size() == 0
+            and size <= UNBLOCKED_BYTES
+        )
+
 
 def drop(request: web.Request) -> None:
     """Close the connection at once; what is buffered for it is freed."""
     if request.transport is not None:
         request.transport.abort()
-
-
-async def with_heartbeats(items: AsyncGenerator[T, None], seconds: float) -> AsyncGenerator[T | None, None]:
-    """``items``, and None whenever none came for ``seconds``. Closing it closes ``items``."""
-    step: asyncio.Task[T] | None = None
-    try:
-        while True:
-            step = step or asyncio.create_task(_next(items))
-            done, _ = await asyncio.wait({step}, timeout=seconds)
-            if not done:
-                yield None
-                continue
-            try:
-                item = step.result()
-            except StopAsyncIteration:
-                return
-            finally:
-                step = None
-            yield item
-    finally:
-        if step is not None:
-            step.cancel()
-            await asyncio.wait({step})
-        await items.aclose()
-
-
-async def _next(items: AsyncGenerator[T, None]) -> T:
-    return await anext(items)

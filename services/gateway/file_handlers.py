@@ -17,7 +17,7 @@ from schemas.telemetry import ATTR_REQUEST_ID, SPAN_UPLOAD
 from services.gateway.config import GatewayConfig
 from services.gateway.error_body import json_response
 from services.gateway.event_stream import drop
-from services.gateway.files import PURPOSES, FileLibrary, Purpose, clean_name, file_object
+from services.gateway.files import PURPOSES, FileDeleted, FileLibrary, FileList, Purpose, clean_name, file_object
 from services.gateway.identity import PRINCIPAL, REQUEST_ID
 from services.gateway.limits import Budget
 from shared.blobs.store import BlobStore
@@ -122,8 +122,8 @@ class FileHandlers:
         """``GET /v1/files``, optionally ``?purpose=``."""
         wanted = request.query.get("purpose")
         records = await self._files.list(_principal(request))
-        data = [file_object(record) for record in records if wanted in (None, record.purpose)]
-        return json_response({"object": "list", "data": data, "has_more": False})
+        data = tuple(file_object(record) for record in records if wanted in (None, record.purpose))
+        return json_response(FileList(data=data))
 
     async def get(self, request: web.Request) -> web.Response:
         return json_response(file_object(await self._files.get(_principal(request), request.match_info["id"])))
@@ -131,7 +131,7 @@ class FileHandlers:
     async def delete(self, request: web.Request) -> web.Response:
         file_id = request.match_info["id"]
         await self._files.delete(_principal(request), file_id)
-        return json_response({"id": file_id, "object": "file", "deleted": True})
+        return json_response(FileDeleted(id=file_id))
 
     async def content(self, request: web.Request) -> web.StreamResponse:
         """``GET /v1/files/{id}/content``. A damaged blob ends the connection before its last byte counts."""

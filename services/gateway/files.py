@@ -55,6 +55,18 @@ class FileObject(msgspec.Struct, frozen=True, kw_only=True):
     status: str = "processed"
 
 
+class FileList(msgspec.Struct, frozen=True, kw_only=True):
+    object: str = "list"
+    data: tuple[FileObject, ...]
+    has_more: bool = False
+
+
+class FileDeleted(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    object: str = "file"
+    deleted: bool = True
+
+
 Pieces = Callable[[], Awaitable[bytes | bytearray]]
 """Gives the next bytes of an upload; ``b""`` ends them."""
 

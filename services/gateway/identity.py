@@ -14,8 +14,8 @@ from services.gateway.keys import Keys
 PRINCIPAL = web.RequestKey("principal", Principal)
 REQUEST_ID = web.RequestKey("request_id", str)
 CHAT_PATH = "/v1/chat/completions"
-OPEN_PATHS = frozenset({"/livez", "/readyz"})
-"""Probes need no key."""
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/openapi.json"})
+"""Probes and the description need no key."""
 
 
 def identity_middleware(keys: Keys) -> Middleware:

@@ -11,13 +11,15 @@ import msgspec
 from schemas import codec
 from shared.errors import BadInput
 
-_AT = re.compile(r"^(?P<problem>.*?)(?: - at `(?:key in )?\$(?P<path>[^`]*)`)?$", re.DOTALL)
+_AT = re.compile(r"^(?P<problem>.*?)(?: - at (?:`key` in )?`(?:key in )?\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _FIELD = re.compile(r"(?:required|unknown) field `(?P<name>[^`]*)`")
 
 
 def decode_body(data: bytes, kind: Any, *, prefix: str = "") -> Any:
     """``data`` as ``kind``. ``prefix`` is the path of ``data`` inside the whole body."""
     try:
+        # msgspec does not look into the texts that it skips, and some of those travel on as they were sent.
+        data.decode()
         return codec.decode_json(data, kind)
     except msgspec.ValidationError as error:
         raise _invalid(str(error), prefix) from error
@@ -27,8 +29,12 @@ def decode_body(data: bytes, kind: Any, *, prefix: str = "") -> Any:
         raise BadInput("malformed_json", "the body is nested too deeply") from error
 
 
+def refused(path: str, reason: str, code: str = "invalid_value") -> BadInput:
+    return BadInput(code, f"{path}: {reason}", param=path)
+
+
 def unsupported(path: str, reason: str) -> BadInput:
-    return BadInput("unsupported_value", f"{path}: {reason}", param=path)
+    return refused(path, reason, "unsupported_value")
 
 
 def _invalid(text: str, prefix: str) -> BadInput:
@@ -38,7 +44,7 @@ def _invalid(text: str, prefix: str) -> BadInput:
     path = prefix + path
     field = _FIELD.search(problem)
     if field is not None:
-        path = f"{path}.{field['name']}"
+        path += f".{field['name']}" if field["name"] else '[""]'
     path = path.lstrip(".")
     code = "missing_field" if "required field" in problem else "unknown_field" if field else "invalid_value"
     return BadInput(code, f"{path}: {problem}" if path else problem, param=path or None)

@@ -1,16 +1,22 @@
-"""The models that are served: the union of what tokenizers and upstreams announce in discovery.
+"""The models that are served: the union of what tokenizers and upstreams announce in discovery, and their variants.
 
-Input: discovery metadata. Output: model entries. Cached for about a second; it must not know how a model is called.
+Input: discovery metadata. Output: model entries, and what a name stands for. Cached for about a second; it must not
+know how a model is called.
 """
 
 import asyncio
+import logging
+from dataclasses import dataclass
 
 import msgspec
 
-from schemas import names
+from schemas import codec, names
+from schemas.chat import ModelVariant
 from shared.bus.interface import Bus, ServiceInfo
 from shared.clock import Clock
 from shared.errors import NotFound, Unavailable
+
+log = logging.getLogger(__name__)
 
 ANSWERERS = (names.SERVICE_TOKENIZER, names.SERVICE_UPSTREAM)
 """Micro services that answer chats."""
@@ -31,6 +37,31 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
     licence: str = ""
     random_weights: bool = False
     """True: the weights are random, and answers are noise."""
+    variant_of: str | None = None
+    """Another name for the same weights, with defaults of its own."""
+
+
+class ModelList(msgspec.Struct, frozen=True, kw_only=True):
+    object: str = "list"
+    data: tuple[ModelEntry, ...]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the ``model`` of a request stands for."""
+
+    entry: ModelEntry
+    variant: ModelVariant | None = None
+    counts_tokens: bool = False
+
+    @property
+    def model(self) -> str:
+        """The name on the bus."""
+        return self.entry.variant_of or self.entry.id
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return frozenset(self.entry.capabilities)
 
 
 class ModelDirectory:
@@ -38,8 +69,8 @@ class ModelDirectory:
         self._bus = bus
         self._clock = clock
         self._max_age_seconds = max_age_seconds
-        self._entries: dict[str, ModelEntry] = {}
-        self._seen: dict[str, ModelEntry] = {}
+        self._targets: dict[str, Target] = {}
+        self._seen: dict[str, Target] = {}
         self._asked_at: float | None = None
         self._created = int(clock.unix_seconds())
         self._asking = asyncio.Lock()
@@ -49,29 +80,25 @@ class ModelDirectory:
         async with self._asking:
             if self._asked_at is None or self._clock.monotonic_seconds() - self._asked_at > self._max_age_seconds:
                 found = await asyncio.gather(*(self._bus.discover(service) for service in ANSWERERS))
-                self._entries = union([info for infos in found for info in infos], self._created)
-                self._seen |= self._entries
+                self._targets = union([info for infos in found for info in infos], self._created)
+                self._seen |= self._targets
                 self._asked_at = self._clock.monotonic_seconds()
-        return tuple(self._entries[name] for name in sorted(self._entries))
+        return tuple(self._targets[name].entry for name in sorted(self._targets))
 
-    async def resolve(self, name: str) -> str:
-        """The model that a request means. A model that was there before is taken as known, since its tokenizer may
-        just be restarting. Raises NotFound(``model_not_found``), Unavailable when no model is known at all."""
+    async def resolve(self, name: str) -> Target:
+        """What a request means. A model that was there before is taken as known, since its tokenizer may just be
+        restarting. Raises NotFound(``model_not_found``), Unavailable when no model is known at all."""
         if name in self._seen:
-            return name
-        known = [entry.id for entry in await self.entries()]
-        if name in known:
-            return name
-        if name == ALIAS and len(known) == 1:
-            return known[0]
-        if not known and not self._seen:
+            return self._seen[name]
+        entries = await self.entries()
+        if name in self._targets:
+            return self._targets[name]
+        models = [entry.id for entry in entries if entry.variant_of is None]
+        if name == ALIAS and len(models) == 1:
+            return self._targets[models[0]]
+        if not models and not self._seen:
             raise Unavailable("model.none", "no model is being served yet", retry_after_seconds=2.0)
-        raise _unknown(name, sorted({*self._seen, *known}))
-
-    def capabilities(self, name: str) -> frozenset[str]:
-        """What a resolved model was last heard to announce; empty when it announces nothing."""
-        entry = self._seen.get(name)
-        return frozenset(entry.capabilities) if entry is not None else frozenset()
+        raise _unknown(name, sorted({*self._seen, *self._targets}))
 
     async def entry(self, name: str) -> ModelEntry:
         """Raises NotFound(``model_not_found``)."""
@@ -82,10 +109,20 @@ class ModelDirectory:
         raise _unknown(name, [entry.id for entry in entries])
 
 
-def union(infos: list[ServiceInfo], created: int) -> dict[str, ModelEntry]:
-    """One entry per model name; replicas of a model announce the same."""
-    entries = (_entry(info.metadata, created) for info in infos)
-    return {entry.id: entry for entry in entries if entry is not None}
+def union(infos: list[ServiceInfo], created: int) -> dict[str, Target]:
+    """One target per name; replicas of a model announce the same. A model's own name wins over a variant's."""
+    targets: dict[str, Target] = {}
+    for info in infos:
+        entry = _entry(info.metadata, created)
+        if entry is None:
+            continue
+        counts = info.name == names.SERVICE_TOKENIZER
+        for variant in _variants(info.metadata):
+            named = msgspec.structs.replace(entry, id=variant.id, variant_of=entry.id)
+            if variant.id not in targets or targets[variant.id].variant is not None:
+                targets[variant.id] = Target(named, variant, counts)
+        targets[entry.id] = Target(entry, None, counts)
+    return targets
 
 
 def _entry(metadata: dict[str, str], created: int) -> ModelEntry | None:
@@ -101,6 +138,15 @@ def _entry(metadata: dict[str, str], created: int) -> ModelEntry | None:
         licence=metadata.get("licence", ""),
         random_weights=metadata.get("random_weights", "false") == "true",
     )
+
+
+def _variants(metadata: dict[str, str]) -> tuple[ModelVariant, ...]:
+    text = metadata.get("variants", "")
+    try:
+        return codec.decode_json(text, tuple[ModelVariant, ...]) if text else ()
+    except (msgspec.DecodeError, RecursionError):
+        log.warning("variants cannot be read", extra={"model": metadata.get("model", "")})
+        return ()
 
 
 def _unknown(name: str, known: list[str]) -> NotFound:

@@ -9,18 +9,20 @@ answer (design principle 6).
 """
 
 from collections import Counter
+from typing import TypeVar
 
 import msgspec
 
 from schemas.blobs import INLINE_MAX_BYTES, BlobRef, Payload
-from schemas.chat import ChatDelta, ToolCallDelta
+from schemas.chat import ChatDelta, ContentLogprob, ToolCallDelta
 
 CHECKPOINT_BYTES = INLINE_MAX_BYTES // 2
 """A new checkpoint is due after so many further bytes."""
 
 
+Pieces = TypeVar("Pieces", str, tuple[ContentLogprob, ...])
 Lengths = Counter[str]
-"""Characters of each channel of an answer: reasoning, content, and three per tool call."""
+"""Characters of each channel of an answer: reasoning, content, three per tool call; and how many logprobs."""
 
 
 class Progress:
@@ -61,8 +63,9 @@ class Progress:
             reasoning=self._fresh("reasoning", delta.reasoning),
             content=self._fresh("content", delta.content),
             tool_calls=tuple(call for call in map(self._fresh_call, delta.tool_calls) if call is not None),
+            logprobs=self._fresh("logprobs", delta.logprobs),
         )
-        return fresh if fresh.reasoning or fresh.content or fresh.tool_calls else None
+        return fresh if fresh.reasoning or fresh.content or fresh.tool_calls or fresh.logprobs else None
 
     def _fresh_call(self, call: ToolCallDelta) -> ToolCallDelta | None:
         channel = f"tool {call.index}"
@@ -72,11 +75,11 @@ class Progress:
             name=self._fresh(f"{channel} name", call.name),
             arguments=self._fresh(f"{channel} arguments", call.arguments),
         )
-        return fresh if fresh.id or fresh.name or fresh.arguments else None
+        return fresh if fresh.id or fresh.name or fresh.arguments or fresh.incomplete else None
 
-    def _fresh(self, channel: str, text: str) -> str:
+    def _fresh(self, channel: str, pieces: Pieces) -> Pieces:
         start = self._position[channel]
-        end = self._position[channel] = start + len(text)
+        end = self._position[channel] = start + len(pieces)
         sent = self._sent[channel]
         self._sent[channel] = max(sent, end)
-        return text[max(0, sent - start) :]
+        return pieces[max(0, sent - start) :]

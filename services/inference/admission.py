@@ -8,13 +8,27 @@ from numpy.typing import NDArray
 
 from schemas.blobs import BlobRef, Payload
 from schemas.generation import GenerateRequest
-from services.inference.encoder import check_span
-from services.inference.sampling import SamplingRule
+from schemas.shards import SamplingRule
+from services.inference.media import check_media
 from shared.errors import BadInput
 from shared.language.context import answer_room
 from shared.model.config import ModelConfig
 
 ID_BYTES = 4
+MAX_TOP_LOGPROBS = 20
+MAX_BIASES = 1024
+SEED_RANGE = 2**64
+SAMPLING_BOUNDS = (
+    ("temperature", 0, 100),
+    ("top_p", 0, 1),
+    ("top_k", 0, 2**31 - 1),
+    ("min_p", 0, 1),
+    ("presence_penalty", -2, 2),
+    ("frequency_penalty", -2, 2),
+    ("repetition_penalty", 0, 100),
+    ("expected_pause_seconds", 0, 7 * 24 * 3600),
+)
+"""Both ends included."""
 
 
 def check_request(request: GenerateRequest, config: ModelConfig) -> None:
@@ -39,8 +53,8 @@ def check_request(request: GenerateRequest, config: ModelConfig) -> None:
         )
     if emitted > request.max_tokens:
         raise refusal("emitted_ids", "more tokens were emitted than max_tokens allows")
-    _check_sampling(request, config)
-    _check_media(request, prompt, config)
+    _check_sampling(request, config.text.vocab_size)
+    check_media(request, prompt, config.vision)
 
 
 def id_count(payload: Payload, param: str) -> int:
@@ -50,24 +64,28 @@ def id_count(payload: Payload, param: str) -> int:
     return size // ID_BYTES
 
 
-def _check_sampling(request: GenerateRequest, config: ModelConfig) -> None:
-    if not 0 <= request.temperature <= 100:
-        raise refusal("temperature", "temperature must be between 0 and 100")
-    if not 0 < request.top_p <= 1:
-        raise refusal("top_p", "top_p must be above 0 and at most 1")
-    if request.thinking is not None and not 0 <= request.thinking.end_id < config.text.vocab_size:
+def _check_sampling(request: GenerateRequest, vocabulary: int) -> None:
+    for name, low, high in SAMPLING_BOUNDS:
+        value = getattr(request, name)
+        if not low <= value <= high:
+            raise refusal(name, f"{name} must be between {low:g} and {high:g}")
+    if request.top_p == 0:
+        raise refusal("top_p", "top_p must be above 0")
+    if request.repetition_penalty == 0:
+        raise refusal("repetition_penalty", "repetition_penalty must be above 0")
+    if request.top_logprobs is not None and not 0 <= request.top_logprobs <= MAX_TOP_LOGPROBS:
+        raise refusal("top_logprobs", f"top_logprobs must be between 0 and {MAX_TOP_LOGPROBS}")
+    if request.thinking is not None and not 0 <= request.thinking.end_id < vocabulary:
         raise refusal("thinking", "thinking.end_id is not in the vocabulary")
+    _check_bias(request, vocabulary)
 
 
-def _check_media(request: GenerateRequest, prompt: int, config: ModelConfig) -> None:
-    end = 0
-    for span in sorted(request.media, key=lambda span: span.position):
-        check_span(span, config.vision)
-        if span.position < end:
-            raise refusal("media", "media spans overlap")
-        end = span.position + span.tokens
-    if end > prompt:
-        raise refusal("media", "a media span reaches beyond the prompt")
+def _check_bias(request: GenerateRequest, vocabulary: int) -> None:
+    if len(request.logit_bias) > MAX_BIASES:
+        raise refusal("logit_bias", f"logit_bias holds more than {MAX_BIASES} ids")
+    for token, bias in request.logit_bias:
+        if not (0 <= token < vocabulary and -100 <= bias <= 100):
+            raise refusal("logit_bias", f"logit_bias of id {token} is not in the vocabulary, or not within 100")
 
 
 def decode_ids(data: bytes, vocabulary: int, param: str) -> NDArray[np.int64]:
@@ -83,15 +101,23 @@ def encode_ids(ids: list[int]) -> bytes:
 
 
 def sampling_rule(request: GenerateRequest, forbidden: NDArray[np.int64], vocabulary: int) -> SamplingRule:
-    unique = np.unique(forbidden)
-    if unique.size >= vocabulary:
+    """Raises BadInput when nothing may be chosen."""
+    bits = np.zeros(vocabulary, dtype=bool)
+    bits[forbidden] = True
+    if bits.all():
         raise refusal("forbidden_ids", "every id is forbidden")
     return SamplingRule(
         temperature=request.temperature,
         top_p=request.top_p,
-        seed=request.seed,
-        forbidden=unique if unique.size else None,
-        thinking=request.thinking,
+        seed=request.seed % SEED_RANGE,
+        top_k=min(request.top_k, vocabulary),
+        min_p=request.min_p,
+        presence_penalty=request.presence_penalty,
+        frequency_penalty=request.frequency_penalty,
+        repetition_penalty=request.repetition_penalty,
+        logit_bias=request.logit_bias,
+        forbidden=np.packbits(bits, bitorder="little").tobytes() if forbidden.size else b"",
+        top_logprobs=request.top_logprobs,
     )
 
 

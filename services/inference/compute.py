@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import torch
 
+import kernels
 from shared.errors import Internal
 
 T = TypeVar("T")
@@ -45,6 +46,7 @@ class ComputeThread:
         """OpenMP keeps the number of threads per calling thread: it is set where the work is done."""
         if self._threads is not None:
             torch.set_num_threads(self._threads)
+            kernels.set_threads(self._threads)
 
 
 def _guarded(work: Callable[[], T]) -> T:

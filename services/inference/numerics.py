@@ -1,4 +1,7 @@
-"""The numerics class: everything besides the request that may decide a bit of the answer (design principle 6)."""
+"""The numerics class: everything besides the request that may decide a bit of the answer (design principle 6).
+
+Batch, slices, threads, cache hits and the split into processes are not in it: they decide nothing.
+"""
 
 import hashlib
 
@@ -12,12 +15,11 @@ from shared.model.checkpoint import Checkpoint
 class NumericsClass(msgspec.Struct, frozen=True, kw_only=True):
     weights_digest: str
     kernels: str
+    """Version and implementation."""
     torch: str
     device: str
     """Instruction set of the CPU, or name of the GPU."""
     dtype: str
-    threads: int
-    slice_tokens: int
 
     @property
     def fingerprint(self) -> str:
@@ -25,16 +27,14 @@ class NumericsClass(msgspec.Struct, frozen=True, kw_only=True):
         return "mt-" + hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
 
 
-def numerics_class(checkpoint: Checkpoint, slice_tokens: int) -> NumericsClass:
-    """Of this process. Called in the compute thread, whose number of threads counts."""
+def numerics_class(checkpoint: Checkpoint) -> NumericsClass:
+    """Of this process."""
     text = checkpoint.network.language_model
     gpu = text.device.type == "cuda"
     return NumericsClass(
         weights_digest=checkpoint.digest,
-        kernels=kernels.VERSION,
+        kernels=f"{kernels.VERSION} {kernels.implementation()}",
         torch=str(torch.__version__),
         device=torch.cuda.get_device_name(text.device) if gpu else torch.backends.cpu.get_cpu_capability(),
         dtype=str(text.dtype).removeprefix("torch."),
-        threads=torch.get_num_threads(),
-        slice_tokens=slice_tokens,
     )

@@ -1,49 +1,120 @@
-"""The shard role: decoder layers with the caches of sequences; the last layer samples. All of them in one shard today.
+"""The shard role: decoder layers, the pages of latents, embeddings at hand; the last layer samples.
 
-Input: token ids at consecutive positions. Output: caches that grow, and a token where one is asked for. Runs in the
-compute thread. It must not know requests, queues or messages.
+Input: forwards. Output: tokens. ``Layers`` computes, in the compute thread; ``LocalShard`` is its asyncio edge. It must
+not know requests, queues, or which page is free.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from services.inference.sampling import SamplingRule, choose
-from shared.model.cache import LatentCache
+from schemas.generation import MediaSpan
+from schemas.shards import Forward, ForwardDone, SequenceOpened, ShardReady, Slice, TokenDrawn
+from services.inference.compute import ComputeThread
+from services.inference.sampling import Sampler
+from shared.model.batch import ForwardBatch, Segment
 from shared.model.network import Network
+from shared.model.pages import PagePool
 
-MediaRows = tuple[int, Tensor]
-"""First position and embeddings [M, D] of one media span."""
+ShardAbout = Callable[[], ShardReady]
+
+
+class Embeddings(Protocol):
+    """Where embeddings come from: an encoder here, or elsewhere."""
+
+    async def rows(self, span: MediaSpan) -> Tensor:
+        """[M, D]. Raises NotFound, BadInput or Unavailable."""
+        ...
 
 
 @dataclass
-class ShardState:
-    """What a shard keeps of one sequence."""
+class Running:
+    """What a shard keeps of one sequence: a copy of its page table, and the counts of its penalties."""
 
-    caches: list[LatentCache]
-    media: list[MediaRows] = field(default_factory=list)
+    sampler: Sampler
+    pages: NDArray[np.int32]
 
 
-class Shard:
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self._text = network.language_model
+class Layers:
+    def __init__(self, network: Network, pool: PagePool) -> None:
+        self._text, self._pool = network.language_model, pool
+        self._running: dict[int, Running] = {}
+        self._media: dict[str, Tensor] = {}
 
-    def open(self, media: list[MediaRows]) -> ShardState:
-        return ShardState(self._text.new_caches(), media)
+    def clear(self) -> None:
+        self._running.clear()
+        self._media.clear()
 
-    def prefill(self, state: ShardState, ids: list[int]) -> Tensor:
-        """One slice of the prompt: hidden state [1, D] of its last token."""
-        hidden = self._network.embed(self._ids(ids), state.caches[0].length, state.media)
-        return self._text(hidden, state.caches)[-1:]
+    def hold(self, key: str, rows: Tensor) -> None:
+        self._media[key] = rows
 
-    def decode(self, state: ShardState, token: int) -> Tensor:
-        """One token of the answer, always alone and in the absorbed form: hidden state [1, D]."""
-        return self._text(self._text.embed(self._ids([token])), state.caches, absorbed=True)
+    @torch.inference_mode()
+    def run(self, forward: Forward) -> ForwardDone:
+        """Note what changed, compute every row, draw. What was noted stays, also when computing fails."""
+        self._note(forward)
+        drawing = [(row, piece) for row, piece in enumerate(forward.slices) if piece.draw is not None]
+        hidden, last = self._hidden(forward.slices)
+        drawn: tuple[TokenDrawn, ...] = ()
+        if drawing:
+            rows = hidden[last[[row for row, _ in drawing]]]
+            logits = self._text.logits(rows).cpu().numpy()
+            drawn = tuple(self._draw(piece, row) for (_, piece), row in zip(drawing, logits, strict=True))
+            for token in drawn:
+                self._running[token.sequence].sampler.keep(token.token)
+        return ForwardDone(number=forward.number, drawn=drawn)
 
-    def sample(self, hidden: Tensor, rule: SamplingRule, emitted: list[int]) -> int:
-        return choose(self._text.logits(hidden)[0].cpu().numpy(), rule, emitted)
+    def _note(self, forward: Forward) -> None:
+        for sequence in forward.closed:
+            self._running.pop(sequence, None)
+        for key in forward.dropped:
+            self._media.pop(key, None)
+        for opened in forward.opened:
+            self._running[opened.sequence] = self._opened(opened)
+        for piece in forward.slices:
+            running = self._running[piece.sequence]
+            if piece.pages:
+                changed = np.array(piece.pages, dtype=np.int32)
+                running.pages = np.concatenate((running.pages[: piece.pages_from], changed))
 
-    def _ids(self, ids: list[int]) -> Tensor:
-        return torch.tensor(ids, dtype=torch.int64, device=self._text.device)
+    def _opened(self, opened: SequenceOpened) -> Running:
+        return Running(Sampler(opened, self._text.config.vocab_size), np.empty(0, dtype=np.int32))
+
+    def _hidden(self, slices: tuple[Slice, ...]) -> tuple[Tensor, Tensor]:
+        """Hidden states [T, D] of all rows, and the last row of each slice [G]."""
+        ids = np.frombuffer(b"".join(piece.ids for piece in slices), dtype="<u4").astype(np.int64)
+        segments = [Segment(p.first, len(p.ids) // 4, self._running[p.sequence].pages) for p in slices]
+        batch = ForwardBatch(segments, device=self._text.device)
+        h = self._text.embed(torch.from_numpy(ids).to(self._text.device))
+        for index, piece in enumerate(slices):
+            media = [(place.position, self._media[place.key]) for place in piece.media]
+            for row, rows in batch.rows_of(index, media):
+                h[row : row + len(rows)] = rows
+        return self._text(h, batch, self._pool), batch.last
+
+    def _draw(self, piece: Slice, logits: NDArray[np.float32]) -> TokenDrawn:
+        assert piece.draw is not None
+        return self._running[piece.sequence].sampler.draw(logits, piece.draw)
+
+
+class LocalShard:
+    """A ``ShardLink`` to layers in this process."""
+
+    def __init__(self, layers: Layers, about: ShardReady, compute: ComputeThread, embeddings: Embeddings) -> None:
+        self._layers, self._about, self._compute, self._embeddings = layers, about, compute, embeddings
+
+    async def ready(self) -> ShardReady:
+        await self._compute.run(self._layers.clear)
+        return self._about
+
+    async def execute(self, forward: Forward) -> ForwardDone:
+        return await self._compute.run(partial(self._layers.run, forward))
+
+    async def fetch(self, key: str, span: MediaSpan) -> None:
+        rows = await self._embeddings.rows(span)
+        await self._compute.run(partial(self._layers.hold, key, rows))

@@ -26,7 +26,11 @@ async def app(config: RecorderConfig, process: Process) -> AsyncIterator[None]:
     store = await asyncio.to_thread(SpanStore.open, config.database_path)
     try:
         await bus.declare_log(
-            names.STREAM_SPANS, (names.SPANS_ALL,), max_bytes=LOG_MAX_BYTES, max_age_seconds=LOG_MAX_AGE_SECONDS
+            names.STREAM_SPANS,
+            (names.SPANS_ALL,),
+            max_bytes=LOG_MAX_BYTES,
+            max_age_seconds=LOG_MAX_AGE_SECONDS,
+            volatile=True,
         )
         endpoints = {names.SUBJECT_TRACE_GET: partial(answer_trace, store, process.clock)}
         keep = partial(record, store, config, process.clock)

@@ -1,4 +1,5 @@
-"""What a tokenizer needs of a checkpoint directory: vocabulary, context length, recommended sampling, licence.
+"""What a tokenizer needs of a checkpoint directory: vocabulary, chat template, context length,
+recommended sampling, licence.
 
 Input: the directory. Output: ``Checkpoint``, or BadInput naming the file that is wrong. Weights are never opened.
 """
@@ -11,6 +12,9 @@ from typing import Annotated, Any
 import msgspec
 
 from shared.errors import BadInput
+from shared.language.checkpoint_template import CheckpointTemplate
+from shared.language.kimi_vl_template import kimi_vl_template
+from shared.language.template import Template, k26_template
 from shared.language.vocabulary import Vocabulary, load_vocabulary
 
 _CARD_LICENCE = re.compile(r"^(license_name|license):\s*(\S+)\s*$", re.MULTILINE)
@@ -39,6 +43,7 @@ class TextSection(msgspec.Struct, frozen=True, kw_only=True):
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
     """config.json, as far as it matters here."""
 
+    model_type: str = ""
     text_config: TextSection
     vision_config: dict[str, Any] | None = None
 
@@ -49,6 +54,20 @@ class Checkpoint:
     settings: ModelSettings
     defaults: GenerationDefaults
     licence: str
+    template: Template
+
+    @property
+    def _is_kimi_vl(self) -> bool:
+        return self.settings.model_type == "kimi_vl"
+
+    @property
+    def thinks(self) -> bool:
+        """Whether there is a mode with reasoning apart from the content."""
+        return not self._is_kimi_vl
+
+    @property
+    def has_tools(self) -> bool:
+        return not self._is_kimi_vl
 
     @property
     def context_length(self) -> int:
@@ -58,6 +77,10 @@ class Checkpoint:
     def has_vision(self) -> bool:
         return self.settings.vision_config is not None
 
+    @property
+    def has_video(self) -> bool:
+        return self.has_vision and not self._is_kimi_vl
+
 
 def load_checkpoint(directory: Path) -> Checkpoint:
     settings = _read(directory / "config.json", ModelSettings)
@@ -66,7 +89,18 @@ def load_checkpoint(directory: Path) -> Checkpoint:
     vocabulary = load_vocabulary(directory)
     if settings.text_config.vocab_size < vocabulary.size:
         raise BadInput("checkpoint.vocabulary", f"{directory}: vocab_size of config.json is less than the vocabulary")
-    return Checkpoint(vocabulary, settings, defaults, licence_of(directory))
+    return Checkpoint(vocabulary, settings, defaults, licence_of(directory), _template(directory, settings, vocabulary))
+
+
+def _template(directory: Path, settings: ModelSettings, vocabulary: Vocabulary) -> Template:
+    """The checkpoint's own, if it brings one; else the one of its family."""
+    path = directory / "chat_template.jinja"
+    try:
+        return CheckpointTemplate(path.read_text(encoding="utf-8"), vocabulary.special_ids)
+    except FileNotFoundError:
+        return kimi_vl_template if settings.model_type == "kimi_vl" else k26_template
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput("checkpoint.template", f"cannot read {path}: {error}") from error
 
 
 def licence_of(directory: Path) -> str:

@@ -23,6 +23,8 @@ class TokenizerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Media jobs of one request that are waited for at once."""
     max_media: Count = 1024
     """Media parts of one request."""
+    thinking_budget_tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """Reasoning tokens after which an answer is asked for, where a request does not say; None: the checkpoint's."""
     cache_chars: Count = 32_000_000
     """Text whose encoding is kept."""
 

@@ -23,6 +23,19 @@ MAX_CACHED_BYTES = 64 * 1024 * 1024
 class Conversation:
     messages: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...]
+    tool_choice: str | dict[str, Any] | None = None
+    """None: the default."""
+    response_format: dict[str, Any] | None = None
+    """None: any text."""
+
+    @property
+    def may_call(self) -> bool:
+        """Whether the answer may call tools."""
+        return bool(self.tools) and self.tool_choice != "none"
+
+    @property
+    def call_count(self) -> int:
+        return sum(len(message.tool_calls) for message in self.messages)
 
     @property
     def media(self) -> tuple[MediaPart, ...]:
@@ -48,9 +61,16 @@ class ConversationReader:
         self._known: OrderedDict[str, tuple[Message, int]] = OrderedDict()
 
     async def read(self, request: ChatRequest) -> Conversation:
-        """Raises BadInput naming ``messages[i]`` or ``tools``."""
+        """Raises BadInput naming ``messages[i]``, ``tools``, ``tool_choice`` or ``response_format``."""
         messages = [await self._message(payload, index) for index, payload in enumerate(request.messages)]
-        return Conversation(tuple(messages), decode_tools(await self._blobs.resolve(request.tools)))
+        if request.partial:
+            check_unfinished(messages[-1], len(messages) - 1)
+        return Conversation(
+            tuple(messages),
+            decode_tools(await self._blobs.resolve(request.tools)),
+            _decoded(request.tool_choice, str | dict[str, Any], "tool_choice"),
+            _decoded(await self._blobs.resolve(request.response_format), dict[str, Any], "response_format"),
+        )
 
     async def _message(self, payload: Payload, index: int) -> Message:
         if isinstance(payload, bytes):
@@ -84,10 +104,24 @@ def decode_message(data: bytes, index: int) -> Message:
     return message
 
 
+def check_unfinished(message: Message, index: int) -> None:
+    """Of the message that ``partial`` continues."""
+    param = f"messages[{index}]"
+    if message.role != "assistant":
+        raise BadInput("chat.bad_message", f"{param} is not the assistant's, so it cannot be continued", param=param)
+    if message.tool_calls or not all(isinstance(part, TextPart) for part in message.content):
+        raise BadInput("chat.bad_message", f"{param} is more than text, so it cannot be continued", param=param)
+
+
 def decode_tools(data: bytes) -> tuple[dict[str, Any], ...]:
+    return _decoded(data, tuple[dict[str, Any], ...], "tools") or ()
+
+
+def _decoded(data: bytes, kind: Any, param: str) -> Any:
+    """None for nothing."""
     if not data:
-        return ()
+        return None
     try:
-        return msgspec.json.decode(data, type=tuple[dict[str, Any], ...])
-    except msgspec.MsgspecError as error:
-        raise BadInput("chat.bad_tools", f"tools is not a list of objects: {error}", param="tools") from error
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise BadInput(f"chat.bad_{param}", f"{param} is not what it should be: {error}", param=param) from error

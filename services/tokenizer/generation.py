@@ -52,7 +52,7 @@ class Generation:
                     return
 
     async def _take(self, item: TokensGenerated) -> ChatDelta:
-        delta = self.progress.take(item.first_position, item.ids)
+        delta = self.progress.take(item)
         await self._save()
         return delta
 

@@ -5,11 +5,11 @@ discovery. It must not know how requests are answered.
 """
 
 import logging
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
-from services.upstream.config import UpstreamConfig
+from services.upstream.config import Capability, UpstreamConfig
 from services.upstream.endpoint import Endpoint, ListedModel
 from services.upstream.faults import Fault
 from shared.errors import BadInput
@@ -35,7 +35,7 @@ async def identify(config: UpstreamConfig, endpoint: Endpoint) -> tuple[Upstream
 
 def metadata(config: UpstreamConfig, model: str) -> dict[str, str]:
     """Announced in discovery: what this model is called, and what it cannot promise."""
-    passed_on = ["image", "video", "tools", "tool_choice", "response_format"]
+    passed_on = [name for name in get_args(Capability) if name not in config.lacks]
     capabilities = [*passed_on, *(["grammar"] if config.grammar else [])]
     known = {"context_length": str(config.context_length)} if config.context_length else {}
     return known | {
@@ -44,7 +44,7 @@ def metadata(config: UpstreamConfig, model: str) -> dict[str, str]:
         "resumable": "false",
         "deterministic": "false",
         "grammar": "true" if config.grammar else "false",
-        "video": "true",
+        "video": "false" if "video" in config.lacks else "true",
         "video_path": config.video,
     }
 

@@ -4,7 +4,7 @@ Output: one ``UpstreamConfig`` per endpoint, checked. The key itself is in no co
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -18,6 +18,7 @@ VideoMode = Literal["auto", "native", "frames"]
 ToolsMode = Literal["auto", "never", "always"]
 FrameChoice = Literal["uniform", "scenes"]
 ThinkingSwitch = Literal["auto", "moonshot", "template", "none"]
+Capability = Literal["image", "video", "tools", "tool_choice", "response_format"]
 
 
 class UpstreamConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,6 +36,8 @@ class UpstreamConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """By default what the endpoint's model list says, if it does."""
     grammar: bool = False
     """Whether the endpoint keeps what a JSON schema promises: announced, never checked here."""
+    lacks: tuple[Capability, ...] = ()
+    """What the endpoint cannot do: not announced, so that the gateway refuses it by the field's name."""
     video: VideoMode = "auto"
     tools_streaming: ToolsMode = "auto"
     """never: tool requests go unstreamed and are streamed on from here. auto: so where that is known to be needed."""
@@ -95,12 +98,24 @@ def base_url(text: str) -> str:
 
 def _table(path: Path) -> tuple[UpstreamConfig, ...]:
     try:
-        rows = msgspec.json.decode(path.read_bytes(), type=tuple[UpstreamConfig, ...])
+        rows = msgspec.json.decode(path.read_bytes(), type=tuple[UpstreamConfig, ...], dec_hook=_path)
     except (OSError, msgspec.MsgspecError) as error:
         raise _wrong(f"the table of endpoints cannot be read: {error}") from error
     if not rows or any(row.table_file is not None for row in rows):
         raise _wrong("the table of endpoints must hold at least one endpoint, and no further table")
-    return rows
+    return tuple(_beside(path, row) for row in rows)
+
+
+def _path(kind: type, value: Any) -> Path:
+    """JSON has no paths. Raises ValueError, which msgspec tells with the place."""
+    if kind is not Path or not isinstance(value, str) or not value:
+        raise ValueError("must be the path of a file")
+    return Path(value)
+
+
+def _beside(table: Path, row: UpstreamConfig) -> UpstreamConfig:
+    """Key files are found from where the table lies."""
+    return row if row.key_file is None else msgspec.structs.replace(row, key_file=table.parent / row.key_file)
 
 
 def _wrong(message: str) -> BadInput:

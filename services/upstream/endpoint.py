@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 from services.upstream.config import UpstreamConfig
 from services.upstream.faults import Fault, broken, refusal, retry_after_seconds
@@ -40,6 +41,7 @@ class Endpoint:
     def __init__(self, config: UpstreamConfig, key: Key, session: aiohttp.ClientSession) -> None:
         self._config = config
         self._session = session
+        self._chats = URL(f"{config.url}/chat/completions")
         self.key = key
 
     @classmethod
@@ -98,9 +100,7 @@ class Endpoint:
         accept = "text/event-stream" if stream else "application/json"
         headers = self._headers() | {"Content-Type": "application/json", "Accept": accept}
         async with asyncio.timeout_at(first_at):
-            return await self._session.post(
-                f"{self._config.url}/chat/completions", data=body, headers=headers, allow_redirects=False
-            )
+            return await self._session.post(self._chats, data=body, headers=headers, allow_redirects=False)
 
     def _headers(self) -> dict[str, str]:
         # Compression would hold back events until a block is full.

@@ -44,7 +44,7 @@ async def offered(
     link: Link, name: str, endpoints: Mapping[str, RequestHandler], version: str, metadata: Mapping[str, str]
 ) -> AsyncIterator[str]:
     """Serve ``endpoints`` (subject → handler). On exit every request that has arrived is answered first."""
-    service = _Service(link, name, version, dict(metadata))
+    service = _Service(link, name, version, metadata)
     subscriptions = []
     try:
         for subject, handler in endpoints.items():
@@ -64,10 +64,10 @@ async def offered(
 class _Service:
     """Identity and counters of one instance, as micro's questions see them."""
 
-    def __init__(self, link: Link, name: str, version: str, metadata: dict[str, str]) -> None:
+    def __init__(self, link: Link, name: str, version: str, metadata: Mapping[str, str]) -> None:
         self.id = NUID().next().decode()
         self._link = link
-        self._identity: dict[str, Any] = {"id": self.id, "name": name, "version": version, "metadata": metadata}
+        self._name, self._version, self._metadata = name, version, metadata
         self._started = datetime.now(UTC).replace(tzinfo=None)
         self._endpoints: list[EndpointStats] = []
 
@@ -109,12 +109,18 @@ class _Service:
     def queries(self) -> list[tuple[str, Callable[[Msg], Awaitable[None]]]]:
         """micro's subjects: each question, asked of all services, of this kind, or of this instance."""
         answers = {ServiceVerb.PING: self._ping, ServiceVerb.INFO: self._info, ServiceVerb.STATS: self._stats}
-        name = self._identity["name"]
+        name = self._name
         return [
             (control_subject(verb, *scope), self._on_query(make))
             for verb, make in answers.items()
             for scope in ((), (name,), (name, self.id))
         ]
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        """Metadata as they are now: a service may announce what changes, such as its load."""
+        metadata = dict(self._metadata)
+        return {"id": self.id, "name": self._name, "version": self._version, "metadata": metadata}
 
     def _on_query(self, make: Callable[[], dict[str, Any]]) -> Callable[[Msg], Awaitable[None]]:
         async def on_query(message: Msg) -> None:

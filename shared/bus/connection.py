@@ -46,8 +46,10 @@ class NatsBus:
         await self._link.send_outbox()
         await self._link.barrier(timeout_seconds)
 
-    async def subscribe(self, subject: str, *, queue: str = "", max_pending: int = 4096) -> Subscription:
-        return await self._link.subscribe(subject, queue=queue, max_pending=max_pending)
+    async def subscribe(
+        self, subject: str, *, queue: str = "", max_pending: int = 4096, confirmed: bool = True
+    ) -> Subscription:
+        return await self._link.subscribe(subject, queue=queue, max_pending=max_pending, confirmed=confirmed)
 
     async def request(self, subject: str, data: bytes, timeout_seconds: float) -> bytes:
         return admission.answer(await self._link.request(subject, data, timeout_seconds))
@@ -73,9 +75,9 @@ class NatsBus:
         return work_queue.consumed(self._link, queue, handler, in_flight, on_parked)
 
     async def declare_log(
-        self, stream: str, subjects: tuple[str, ...], *, max_bytes: int, max_age_seconds: float
+        self, stream: str, subjects: tuple[str, ...], *, max_bytes: int, max_age_seconds: float, volatile: bool = False
     ) -> None:
-        await streams.declare_log(self._link, stream, subjects, max_bytes, max_age_seconds)
+        await streams.declare_log(self._link, stream, subjects, max_bytes, max_age_seconds, volatile)
 
     async def append(
         self, subject: str, data: bytes, *, message_id: str, expected_last_sequence: int | None = None

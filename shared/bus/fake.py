@@ -44,7 +44,7 @@ class FakeBroker:
         self.drop = drop
         self.listeners: list[_Listener] = []
         self.endpoints: list[_Endpoint] = []
-        self.services: list[ServiceInfo] = []
+        self.services: list[Callable[[], ServiceInfo]] = []
         self.streams: dict[str, Stream] = {}
         self._names = 0
 
@@ -152,7 +152,9 @@ class FakeBus:
         self._send_outbox()
         await asyncio.sleep(0)
 
-    async def subscribe(self, subject: str, *, queue: str = "", max_pending: int = 4096) -> Subscription:
+    async def subscribe(
+        self, subject: str, *, queue: str = "", max_pending: int = 4096, confirmed: bool = True
+    ) -> Subscription:
         async def on_close() -> None:
             self._remove(listener)
 
@@ -205,13 +207,17 @@ class FakeBus:
     async def offer(
         self, name: str, endpoints: Mapping[str, RequestHandler], *, version: str, metadata: Mapping[str, str]
     ) -> AsyncIterator[str]:
-        info = ServiceInfo(name=name, id=self._broker.unique(), version=version, metadata=dict(metadata))
+        instance = self._broker.unique()
+
+        def info() -> ServiceInfo:
+            return ServiceInfo(name=name, id=instance, version=version, metadata=dict(metadata))
+
         mine = [_Endpoint(subject, handler) for subject, handler in endpoints.items()]
         self._endpoints += mine
         self._broker.endpoints += mine
         self._broker.services.append(info)
         try:
-            yield info.id
+            yield instance
         finally:
             self._broker.services.remove(info)
             for endpoint in mine:
@@ -222,7 +228,8 @@ class FakeBus:
                     self._broker.endpoints.remove(endpoint)
 
     async def discover(self, name: str, timeout_seconds: float = 0.3) -> list[ServiceInfo]:
-        return [info for info in self._broker.services if info.name == name]
+        infos = [info() for info in self._broker.services]
+        return [info for info in infos if info.name == name]
 
     async def declare(self, queue: WorkQueue) -> None:
         stream = self._broker.streams.setdefault(queue.stream, Stream(queue.subjects))
@@ -255,7 +262,7 @@ class FakeBus:
             await asyncio.gather(*running)
 
     async def declare_log(
-        self, stream: str, subjects: tuple[str, ...], *, max_bytes: int, max_age_seconds: float
+        self, stream: str, subjects: tuple[str, ...], *, max_bytes: int, max_age_seconds: float, volatile: bool = False
     ) -> None:
         known = self._broker.streams.setdefault(stream, Stream(subjects))
         known.subjects, known.max_bytes = subjects, max_bytes

@@ -79,8 +79,11 @@ class Bus(Protocol):
 
     async def flush(self, timeout_seconds: float = 5.0) -> None: ...
 
-    async def subscribe(self, subject: str, *, queue: str = "", max_pending: int = 4096) -> Subscription:
-        """Registered at the server when this returns."""
+    async def subscribe(
+        self, subject: str, *, queue: str = "", max_pending: int = 4096, confirmed: bool = True
+    ) -> Subscription:
+        """Registered at the server when this returns. Not ``confirmed``: it is before anything that this bus sends
+        afterwards, which is all that a request needs whose answers come here, and saves two round trips."""
         ...
 
     async def request(self, subject: str, data: bytes, timeout_seconds: float) -> bytes:
@@ -91,7 +94,8 @@ class Bus(Protocol):
     def offer(
         self, name: str, endpoints: Mapping[str, RequestHandler], *, version: str, metadata: Mapping[str, str]
     ) -> AbstractAsyncContextManager[str]:
-        """A NATS micro service (endpoint subjects → handlers), with queue group ``q``; yields its instance id."""
+        """A NATS micro service (endpoint subjects → handlers), with queue group ``q``; yields its instance id.
+        ``metadata`` is read whenever somebody asks."""
         ...
 
     async def discover(self, name: str, timeout_seconds: float = 0.3) -> list[ServiceInfo]:
@@ -113,9 +117,10 @@ class Bus(Protocol):
         ...
 
     async def declare_log(
-        self, stream: str, subjects: tuple[str, ...], *, max_bytes: int, max_age_seconds: float
+        self, stream: str, subjects: tuple[str, ...], *, max_bytes: int, max_age_seconds: float, volatile: bool = False
     ) -> None:
-        """A bounded stream that keeps the newest messages."""
+        """A bounded stream that keeps the newest messages. ``volatile``: the server need not wait for its disk, and
+        may lose the last ones when the machine dies."""
         ...
 
     async def append(

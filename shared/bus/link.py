@@ -106,7 +106,7 @@ class Link:
                 await self.connected.wait()
                 await self.client.barrier(timeout_seconds)
 
-    async def subscribe(self, subject: str, *, queue: str, max_pending: int) -> Mailbox:
+    async def subscribe(self, subject: str, *, queue: str, max_pending: int, confirmed: bool = True) -> Mailbox:
         async def on_message(message: Msg) -> None:
             mailbox.put(message.data)
 
@@ -117,6 +117,8 @@ class Link:
         mailbox = Mailbox(max_pending, on_close)
         subscription = await self.listen(subject, on_message, queue=queue, max_pending=max_pending + BURST_MESSAGES)
         self._mailboxes[subscription._id] = mailbox
+        if not confirmed:
+            return mailbox
         try:
             await self.barrier(FLUSH_SECONDS)
         except BaseException:

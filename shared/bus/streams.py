@@ -32,9 +32,11 @@ async def declare_queue(link: Link, queue: WorkQueue) -> None:
 
 
 async def declare_log(
-    link: Link, stream: str, subjects: tuple[str, ...], max_bytes: int, max_age_seconds: float
+    link: Link, stream: str, subjects: tuple[str, ...], max_bytes: int, max_age_seconds: float, volatile: bool = False
 ) -> None:
-    await _declare(link, _bounded_log(stream, subjects, max_bytes, max_age_seconds))
+    config = _bounded_log(stream, subjects, max_bytes, max_age_seconds)
+    config.persist_mode = api.PersistMode.ASYNC if volatile else None
+    await _declare(link, config)
 
 
 def queue_stream(queue: WorkQueue) -> api.StreamConfig:
@@ -78,6 +80,8 @@ async def _declare(link: Link, config: api.StreamConfig) -> None:
         except APIError as error:
             if error.err_code != STREAM_NAME_IN_USE:
                 raise
+            known = await link.streams.stream_info(config.name or "")
+            config.persist_mode = known.config.persist_mode  # the one thing that a stream keeps for life
             await link.streams.update_stream(config)
 
 

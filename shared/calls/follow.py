@@ -105,7 +105,9 @@ class _Attempt:
     async def items(self, body: msgspec.Struct, item_type: Any) -> AsyncGenerator[Any, None]:
         if self._left() <= 0:
             raise _late()
-        output = await self._bus.subscribe(names.attempt_output(self._id), max_pending=MAX_PENDING_ITEMS)
+        output = await self._bus.subscribe(
+            names.attempt_output(self._id), max_pending=MAX_PENDING_ITEMS, confirmed=False
+        )
         try:
             await self._open(body)
             async with self._beating(), aclosing(self._read(output)) as bodies:
@@ -176,6 +178,7 @@ class _Attempt:
 
     async def _beat(self) -> None:
         beat = encode(CallBeat())
+        await self._clock.sleep(self._policy.beat_seconds)  # the request itself was a sign of life
         while not self._closed:
             with suppress(MoontideError):
                 await self._bus.publish(names.attempt_control(self._id), beat)

@@ -161,7 +161,8 @@ class _Call:
 
     async def start(self, handler: CallHandler, body: Any) -> None:
         """Listening to the caller when this returns; the handler runs as a task."""
-        control = await self._bus.subscribe(names.attempt_control(self._opened.attempt_id))
+        # Ahead of the admission on the same connection, so that nothing the caller says after it is missed.
+        control = await self._bus.subscribe(names.attempt_control(self._opened.attempt_id), confirmed=False)
         self.task = asyncio.create_task(self._run(handler, body, control), name=f"call-{self._opened.attempt_id}")
 
     def stop(self, reason: Failure) -> None:
@@ -211,6 +212,7 @@ class _Call:
             log.warning("end of a call lost", extra={"code": error.code})
 
     async def _beat(self) -> None:
+        await self._clock.sleep(self._policy.beat_seconds)  # the admission itself was a sign of life
         while not self._stopped.is_set():
             with suppress(MoontideError):
                 await self._bus.publish(self._output, encode(CallBeat(next_sequence=self._next_sequence)))

@@ -67,6 +67,13 @@ def cited_seconds(text: str) -> list[float]:
     return seconds
 
 
+def cited_places(text: str) -> Iterator[tuple[int, int]]:
+    """(start, end) of every time in ``text`` as it stands there, with brackets around it."""
+    for match in _TIME.finditer(text):
+        bracketed = text[match.start() - 1 : match.start()] == "[" and text[match.end() : match.end() + 1] == "]"
+        yield match.start() - bracketed, match.end() + bracketed
+
+
 def sentences(text: str) -> Iterator[tuple[int, int]]:
     """(start, end) of every sentence or line, without the white space and list marks before it."""
     start = 0

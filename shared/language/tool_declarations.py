@@ -23,18 +23,23 @@ _CONSTRAINTS = {
 
 def declare(tools: Sequence[Mapping[str, Any]]) -> str:
     """Text of the declaration. Any schema that TypeScript cannot say turns the whole list into JSON, as released."""
-    ordered = [_sorted_deep(tool) for tool in tools]
+    return typescript(tools) or json.dumps(sorted_deep(tools), ensure_ascii=False, separators=(",", ":"))
+
+
+def typescript(tools: Sequence[Mapping[str, Any]]) -> str | None:
+    """None where a schema has no such form, or where nothing but built-in tools is declared."""
     try:
-        return _namespace(ordered)
+        return _namespace(sorted_deep(tools)) or None
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
-        return json.dumps(ordered, ensure_ascii=False, separators=(",", ":"))
+        return None
 
 
-def _sorted_deep(value: Any) -> Any:
+def sorted_deep(value: Any) -> Any:
+    """Keys in order on every level, as the released encoder sorts them first."""
     if isinstance(value, Mapping):
-        return {key: _sorted_deep(value[key]) for key in sorted(value)}
+        return {key: sorted_deep(value[key]) for key in sorted(value)}
     if isinstance(value, list | tuple):
-        return [_sorted_deep(item) for item in value]
+        return [sorted_deep(item) for item in value]
     return value
 
 

@@ -9,8 +9,8 @@ from shared.model.config import ModelConfig, TextConfig, VisionConfig
 ELEMENT = 2
 """Bytes of a bfloat16."""
 FLOAT = 4
-BLOCK = 1024
-"""Keys that attention looks at together (``shared/model/cache.py``)."""
+BLOCK = 64
+"""Keys that attention looks at together (``kernels/``)."""
 PATCHES = 16_384
 """Of the largest image (``in_patch_limit`` of the released preprocessor)."""
 RUNTIME_BYTES = 2**30
@@ -22,8 +22,7 @@ def everywhere(config: ModelConfig, rows: int) -> int:
 
     hidden     4 T D b                            residual, normalised, attention, mlp
     attention  T H (R + P) b                      queries, absorbed
-               1024 H (N + V) b                   keys and values of one cache block, expanded
-               3 * 4 T H 1024 + 2 * 4 T H R       scores, exponentials, mask; running sums, in float32
+               3 * 4 T H 64 + 2 * 4 T H R         scores, exponentials, mask; running sums, in float32
     mlp        T K D (b + 4) + 3 T I b            a row per chosen expert, summed in float32; gate, up, product
                D I_e (12 + b)                     one INT4 matrix: values, scales, product in float32, result
     runtime    1 GiB
@@ -51,8 +50,7 @@ def last(config: ModelConfig, sequences: int) -> int:
 def _attention(text: TextConfig, rows: int) -> int:
     heads, rank = text.num_attention_heads, text.kv_lora_rank
     queries = rows * heads * (rank + text.qk_rope_head_dim) * ELEMENT
-    expanded = BLOCK * heads * (text.qk_nope_head_dim + text.v_head_dim) * ELEMENT
-    return queries + expanded + 3 * FLOAT * rows * heads * BLOCK + 2 * FLOAT * rows * heads * rank
+    return queries + 3 * FLOAT * rows * heads * BLOCK + 2 * FLOAT * rows * heads * rank
 
 
 def _mlp(text: TextConfig, rows: int, *, packed: bool) -> int:

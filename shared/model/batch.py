@@ -22,7 +22,7 @@ class Segment:
     first: int
     """Position of the first row; everything before it is in the pool already."""
     rows: int
-    pages: Sequence[int]
+    pages: Sequence[int] | NDArray[np.int32]
     """The sequence's pages in order of position; those beyond the last row are not looked at. An array is read faster
     than a list."""
 
@@ -35,7 +35,7 @@ class ForwardBatch:
     """Rows in the order of the segments.
 
     ``positions`` [T] int64; ``slots`` [T] int64: where in the pool (page * PAGE + place) a row's latent goes;
-    ``tables`` [G, S] int32 page tables, 0 behind their end; ``owners`` [T] int32: the segment of each row; ``last`` [G]
+    ``tables`` [G, S] int32 page tables, 0 behind their end; ``owners`` [T] int64: the segment of each row; ``last`` [G]
     int64: the last row of each segment. Raises ValueError for a segment without rows or with too few pages.
     """
 
@@ -53,7 +53,7 @@ class ForwardBatch:
         self.positions = torch.from_numpy(positions).to(device)
         self.slots = torch.from_numpy(slots).to(device)
         self.tables = torch.from_numpy(tables).to(device)
-        self.owners = torch.from_numpy(owners.astype(np.int32)).to(device)
+        self.owners = torch.from_numpy(owners).to(device)
         self.last = torch.from_numpy(ends - 1).to(device)
 
     def rows_of(self, index: int, spans: Iterable[tuple[int, Tensor]]) -> list[tuple[int, Tensor]]:

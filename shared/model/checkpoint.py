@@ -1,22 +1,26 @@
 """Loading: a checkpoint directory becomes a network, checked whole before the first weight is read.
 
-Input: directory, compute dtype, device, the part that is wanted. Output: ``Checkpoint``. Weights whose type and device
-already fit stay mapped; a linear layer is taken as ``.weight`` or ``.weight_packed``, whichever is there.
+Input: directory, compute dtype, device, the part that is wanted. Output: ``Checkpoint``. A linear layer is taken as
+``.weight`` or ``.weight_packed``, whichever is there. Layer by layer, the matrices are laid out for the kernels and the
+file's pages given back, so that nothing is in memory twice.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from kernels.weights import Int4, Matrix
 from shared.model import config as configuration
 from shared.model.config import ModelConfig
 from shared.model.digest import weights_digest
-from shared.model.layout import DTYPES, Entry, Stored, entries, stored
-from shared.model.linear import Int4Linear, Linear
-from shared.model.mapped import placed
+from shared.model.layout import DTYPES, TEXT, Entry, Stored, entries, stored
+from shared.model.linear import Int4Linear, Linear, prepare
+from shared.model.mapped import placed, release
 from shared.model.network import Network, build
 from shared.model.part import EVERYTHING, Part
 from shared.model.shards import Shards, bad_checkpoint
@@ -40,12 +44,15 @@ def load(
     latent_eps: float | None = None,
     part: Part = EVERYTHING,
     progress: Progress | None = None,
+    prepared: bool = True,
 ) -> Checkpoint:
-    """The network of a checkpoint directory. ``dtype``: of the computation, by default that of the configuration.
+    """The network of a checkpoint directory. ``dtype``: of the computation, bfloat16 or float32; by default that of the
+    configuration, and float32 for float16. Matrices in bfloat16 stay so in either.
 
     Weights outside ``part`` are not looked at and stay on the meta device; the digest is that of the whole set. At its
-    peak this takes 8 MiB more than the network itself. Raises BadInput naming every missing, truncated, misnamed or
-    wrongly shaped tensor.
+    peak this takes one matrix (of INT4 experts: one expert) more than the network itself. ``prepared`` false keeps the
+    released form, which only tests want. Raises BadInput naming every missing, truncated, misnamed or wrongly shaped
+    tensor.
     """
     config = configuration.load(directory)
     part.check(config.text)
@@ -54,8 +61,14 @@ def load(
         plan = _plan(config, shards)
         held = [(entry, tensors) for entry, tensors in plan if part.holds(entry)]
         shards.check(_tensors(held), known=(tensor.name for tensor in _tensors(plan)))
-        _fill(network, shards, held, dtype or getattr(torch, config.dtype), torch.device(device), progress)
+        filling = Filling(network, shards, dtype or computed(config.dtype), torch.device(device), prepared)
+        filling.run(held, progress)
         return Checkpoint(config, network, weights_digest(directory, shards.files))
+
+
+def computed(stored_dtype: str) -> torch.dtype:
+    """The dtype of the computation for weights of that type: the kernels know two."""
+    return torch.bfloat16 if stored_dtype == "bfloat16" else torch.float32
 
 
 Plan = list[tuple[Entry, list[Stored]]]
@@ -73,26 +86,67 @@ def _tensors(plan: Plan) -> Iterator[Stored]:
     return (tensor for _, tensors in plan for tensor in tensors)
 
 
-def _fill(
-    network: Network, shards: Shards, plan: Plan, dtype: torch.dtype, device: torch.device, progress: Progress | None
-) -> None:
-    modules: dict[str, nn.Module] = dict(network.named_modules())
-    total, done = sum(tensor.size_bytes for tensor in _tensors(plan)), 0
-    for entry, tensors in plan:
-        module = modules[entry.module]
-        if len(tensors) > 1:
-            module = _replace_by_int4(modules, entry.module)
+UNIT = re.compile(rf"{re.escape(TEXT)}model\.layers\.\d+")
+"""What is laid out together: a decoder layer; everything else module by module."""
+
+
+def _unit(step: tuple[Entry, list[Stored]]) -> str:
+    match = UNIT.match(step[0].module)
+    return match[0] if match else step[0].module
+
+
+@dataclass(frozen=True)
+class Filling:
+    """Weights on their way from files into a network."""
+
+    network: Network
+    shards: Shards
+    dtype: torch.dtype
+    device: torch.device
+    prepared: bool
+
+    def run(self, plan: Plan, progress: Progress | None) -> None:
+        modules: dict[str, nn.Module] = dict(self.network.named_modules())
+        total, done = sum(tensor.size_bytes for tensor in _tensors(plan)), 0
+        for unit, steps in groupby(plan, key=_unit):
+            views: list[torch.Tensor] = []
+            for entry, tensors in steps:
+                module = modules[entry.module] if len(tensors) == 1 else _replace_by_int4(modules, entry.module)
+                for tensor in tensors:
+                    views += self._assign(module, entry, tensor, packed=len(tensors) > 1)
+                    done += tensor.size_bytes
+                    if progress:
+                        progress(done, total)
+            if self.prepared and unit.startswith(TEXT):
+                prepare(modules[unit], Mapped(views).give_back)
+
+    def _assign(self, module: nn.Module, entry: Entry, tensor: Stored, *, packed: bool) -> list[torch.Tensor]:
+        """Returns the mapped view where it stays in use."""
+        view = self.shards.tensor(tensor.name)
+        if tensor.name.endswith("weight_shape") and tuple(view.tolist()) != entry.shape:
+            problem = f"{tensor.name} says {view.tolist()}, expected {list(entry.shape)}"
+            raise bad_checkpoint(self.shards.directory, [problem])
+        value = placed(view, view.dtype if packed or entry.float32 else self._dtype(entry, view.dtype), self.device)
+        _set(module, tensor.name.rpartition(".")[2], value)
+        return [view] if value is view else []
+
+    def _dtype(self, entry: Entry, stored_dtype: torch.dtype) -> torch.dtype:
+        """Matrices of the text model stay in bfloat16 even where the computation is wider: the product is the same."""
+        matrix = entry.module.startswith(TEXT) and len(entry.shape) == 2
+        return stored_dtype if matrix and stored_dtype == torch.bfloat16 else self.dtype
+
+
+class Mapped:
+    """Views of mapped files, whose pages are given back when their bytes lie elsewhere."""
+
+    def __init__(self, views: list[torch.Tensor]) -> None:
+        self._places = {view.data_ptr() for view in views}
+
+    def give_back(self, matrix: Matrix) -> None:
+        tensors = (matrix.packed, matrix.scale) if isinstance(matrix, Int4) else (matrix,)
         for tensor in tensors:
-            value = shards.tensor(tensor.name)
-            if tensor.name.endswith("weight_shape") and tuple(value.tolist()) != entry.shape:
-                raise bad_checkpoint(
-                    shards.directory, [f"{tensor.name} says {value.tolist()}, expected {list(entry.shape)}"]
-                )
-            keep = len(tensors) > 1 or entry.float32
-            _assign(module, tensor.name.rpartition(".")[2], placed(value, value.dtype if keep else dtype, device))
-            done += tensor.size_bytes
-            if progress:
-                progress(done, total)
+            if tensor.data_ptr() in self._places:
+                release(tensor)
 
 
 def _replace_by_int4(modules: dict[str, nn.Module], name: str) -> Int4Linear:
@@ -105,7 +159,7 @@ def _replace_by_int4(modules: dict[str, nn.Module], name: str) -> Int4Linear:
     return packed
 
 
-def _assign(module: nn.Module, name: str, value: torch.Tensor) -> None:
+def _set(module: nn.Module, name: str, value: torch.Tensor) -> None:
     if name in module._parameters:
         setattr(module, name, nn.Parameter(value, requires_grad=False))
     else:

@@ -1,19 +1,21 @@
 """The text model: embeddings, pre-norm decoder layers, final norm, head (DeepSeek-V3 layout, arXiv 2412.19437).
 
-Input: token ids or hidden states of consecutive positions and the caches of a sequence. Output: hidden states, logits.
-Letters: T tokens, D hidden size, W vocabulary. Module names are the released tensor names.
+Input: token ids or hidden states of a forward batch, and the pool of pages. Output: hidden states, logits. A row of
+either depends on that row and its own context only, bit for bit, whatever else is in the batch.
+Letters: T rows, D hidden size, W vocabulary. Module names are the released tensor names.
 """
 
 import torch
 from torch import Tensor, nn
 
-from shared.model import rope
 from shared.model.attention import LatentAttention
-from shared.model.cache import LatentCache
+from shared.model.batch import ForwardBatch
 from shared.model.config import TextConfig
 from shared.model.experts import MixtureOfExperts, SwiGLU
 from shared.model.linear import AnyLinear, Linear
 from shared.model.norm import RMSNorm
+from shared.model.pages import PagePool
+from shared.model.rope import RotaryTable
 
 
 class DecoderLayer(nn.Module):
@@ -27,9 +29,14 @@ class DecoderLayer(nn.Module):
         dense = config.is_dense(layer)
         self.mlp = SwiGLU(config.hidden_size, config.intermediate_size) if dense else MixtureOfExperts(config)
 
-    def forward(self, h: Tensor, cos: Tensor, sin: Tensor, cache: LatentCache, *, absorbed: bool) -> Tensor:
-        h = h + self.self_attn(self.input_layernorm(h), cos, sin, cache, absorbed=absorbed)
+    def forward(self, h: Tensor, cos: Tensor, sin: Tensor, batch: ForwardBatch, latents: Tensor) -> Tensor:
+        h = h + self.self_attn(self.input_layernorm(h), cos, sin, batch, latents)
         return h + self.mlp(self.post_attention_layernorm(h))
+
+    @property
+    def is_here(self) -> bool:
+        """A process may hold some layers only; the others stay on the meta device."""
+        return not self.input_layernorm.weight.is_meta
 
 
 class Decoder(nn.Module):
@@ -53,46 +60,50 @@ class TextModel(nn.Module):
         self.config = config
         self.model = Decoder(config, config.rms_norm_eps if latent_eps is None else latent_eps)
         self.lm_head: AnyLinear = Linear(config.hidden_size, config.vocab_size)
-        self._inverse: Tensor | None = None
+        self._rotary: RotaryTable | None = None
 
     @property
     def dtype(self) -> torch.dtype:
-        return self._held_weight.dtype
+        """Of the computation: norms have it, while matrices keep the type that they are stored in."""
+        return self._a_norm.dtype
 
     @property
     def device(self) -> torch.device:
-        return self._held_weight.device
+        return self._a_norm.device
 
     @property
-    def _held_weight(self) -> Tensor:
-        """Any weight that is here: a process may hold a part of the model, the rest is on the meta device."""
-        return next((weight for weight in self.parameters() if not weight.is_meta), self.model.embed_tokens.weight)
+    def layers(self) -> list[DecoderLayer]:
+        """Those that this process holds."""
+        return [layer for layer in self.model.layers if isinstance(layer, DecoderLayer) and layer.is_here]
 
-    def new_caches(self) -> list[LatentCache]:
-        """Empty caches of one sequence, one per layer."""
-        width = self.config.kv_lora_rank + self.config.qk_rope_head_dim
-        return [LatentCache(width, self.dtype, self.device) for _ in self.model.layers]
+    def new_pool(self, pages: int) -> PagePool:
+        """Pages for the layers that are here."""
+        return PagePool(self.config, len(self.layers), pages, self.dtype, self.device)
 
     def embed(self, ids: Tensor) -> Tensor:
         """[T] int64 to [T, D]."""
-        return self.model.embed_tokens(ids)
+        return self.model.embed_tokens(ids).to(self.dtype)
 
-    def forward(self, h: Tensor, caches: list[LatentCache], *, absorbed: bool = False, offset: int = 0) -> Tensor:
-        """[T, D] embeddings at positions caches[0].length and on, to normalised hidden states [T, D].
+    def forward(self, h: Tensor, batch: ForwardBatch, pool: PagePool, *, offset: int = 0) -> Tensor:
+        """[T, D] embeddings to hidden states [T, D], normalised where the final norm is here.
 
-        ``offset`` is added to every position of the rotary tables (what is far away can be tested without its past).
+        The latents of the rows are written to their pages. ``offset`` is added to every position of the rotary tables
+        (what is far away can be tested without its past). Raises ValueError for a page beyond the pool.
         """
-        cos, sin = self._tables(offset + caches[0].length, len(h))
-        for layer, cache in zip(self.model.layers, caches, strict=True):
-            h = layer(h, cos, sin, cache, absorbed=absorbed)
-        return self.model.norm(h)
+        if len(h) != batch.rows or batch.pages_end > pool.pages:
+            raise ValueError(f"{len(h)} rows for {batch.rows}, pages to {batch.pages_end} of {pool.pages}")
+        if self._rotary is None:
+            self._rotary = RotaryTable(self.config, self.device)
+        cos, sin = self._rotary.rows(batch.positions + offset)
+        for layer, latents in zip(self.layers, pool.latents, strict=True):
+            h = layer(h, cos, sin, batch, latents)
+        return h if self.model.norm.weight.is_meta else self.model.norm(h)
 
     def logits(self, h: Tensor) -> Tensor:
         """[T, D] hidden states to [T, W] float32."""
-        return self.lm_head(h).float()
+        return self.lm_head(h, out=torch.float32)
 
-    def _tables(self, first: int, count: int) -> tuple[Tensor, Tensor]:
-        if self._inverse is None:
-            self._inverse = rope.frequencies(self.config).to(self.device)
-        positions = torch.arange(first, first + count, device=self.device)
-        return rope.tables(self._inverse, positions, rope.table_scale(self.config))
+    @property
+    def _a_norm(self) -> Tensor:
+        norms = [layer.input_layernorm for layer in self.layers] + [self.model.norm]
+        return next((norm.weight for norm in norms if not norm.weight.is_meta), self.model.embed_tokens.weight)

@@ -1,18 +1,22 @@
 """The mixture of experts: sigmoid router, routed experts, shared expert, and the SwiGLU block that all of them are.
 
 Source: DeepSeek-V3, arXiv 2412.19437, section 2.1.2 (auxiliary-loss-free balancing), eq. 12 to 16.
-Letters: T tokens, D hidden size, E experts, K chosen experts per token.
+Letters: T rows, D hidden size, E experts, K chosen experts per row.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from kernels import dispatch
+from kernels.weights import Done, ExpertWeights, LinearWeight, keep
 from shared.model.config import TextConfig
-from shared.model.linear import AnyLinear, Linear
+from shared.model.linear import AnyLinear, Linear, Prepared
 
 
-class SwiGLU(nn.Module):
-    """down(silu(gate x) * up x), arXiv 2002.05202."""
+class SwiGLU(Prepared[ExpertWeights]):
+    """down(silu(gate x) * up x), arXiv 2002.05202: an expert that every row has chosen."""
 
     def __init__(self, hidden: int, inner: int) -> None:
         super().__init__()
@@ -20,11 +24,25 @@ class SwiGLU(nn.Module):
         self.up_proj: AnyLinear = Linear(hidden, inner)
         self.down_proj: AnyLinear = Linear(inner, hidden)
 
+    def lay_out(self, done: Done = keep) -> ExpertWeights:
+        return together([self], done)
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(nn.functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        chosen = torch.zeros(len(x), 1, dtype=torch.int64, device=x.device)
+        return dispatch.experts(x, chosen, self.ready).squeeze(1)
 
 
-class Router(nn.Module):
+def together(blocks: Sequence[SwiGLU], done: Done) -> ExpertWeights:
+    """The blocks as one weight of the kernels, in their order."""
+    return dispatch.prepare_experts(
+        [block.gate_proj.matrix for block in blocks],
+        [block.up_proj.matrix for block in blocks],
+        [block.down_proj.matrix for block in blocks],
+        done,
+    )
+
+
+class Router(Prepared[LinearWeight]):
     """Scores are sigmoids in float32; the correction bias moves the choice and never the weights."""
 
     def __init__(self, config: TextConfig) -> None:
@@ -33,18 +51,32 @@ class Router(nn.Module):
         self.weight = nn.Parameter(torch.empty(config.n_routed_experts, config.hidden_size), requires_grad=False)
         self.register_buffer("e_score_correction_bias", torch.empty(config.n_routed_experts))
 
+    def lay_out(self, done: Done = keep) -> LinearWeight:
+        laid_out = dispatch.prepare_linear(self.weight)
+        done(self.weight)
+        return laid_out
+
+    def prepare(self, done: Done = keep) -> None:
+        super().prepare(done)
+        self.weight = nn.Parameter(self.weight.to("meta"), requires_grad=False)
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Weights [T, K] float32 and experts [T, K] int64, best choice first, the lower expert first on a tie."""
-        scores = (x.float() @ self.weight.float().T).sigmoid()  # [T, E]
-        choice = scores + self.get_buffer("e_score_correction_bias").float()
+        scores = dispatch.router_scores(x, self.ready)  # [T, E]
+        choice = scores + self.get_buffer("e_score_correction_bias")
         experts = choice.sort(dim=-1, descending=True, stable=True).indices[:, : self.config.num_experts_per_tok]
         weights = scores.gather(1, experts)  # [T, K]
         if self.config.norm_topk_prob:
-            weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)
+            weights = weights / (self._sum(weights) + 1e-20)
         return weights * self.config.routed_scaling_factor, experts
 
+    @staticmethod
+    def _sum(weights: Tensor) -> Tensor:
+        """[T, 1], in router order: torch would choose the order by T."""
+        return dispatch.weighted_sum(weights.unsqueeze(-1), torch.ones_like(weights))
 
-class MixtureOfExperts(nn.Module):
+
+class MixtureOfExperts(Prepared[ExpertWeights]):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         inner = config.moe_intermediate_size
@@ -53,13 +85,32 @@ class MixtureOfExperts(nn.Module):
         self.shared_experts = (
             SwiGLU(config.hidden_size, inner * config.n_shared_experts) if config.n_shared_experts else None
         )
+        self._first = 0
+
+    def lay_out(self, done: Done = keep) -> ExpertWeights:
+        """Of the routed experts that are here; they are consecutive (``Part.experts``)."""
+        blocks = [block for block in self.experts if isinstance(block, SwiGLU)]
+        here = [index for index, block in enumerate(blocks) if not _is_elsewhere(block)]
+        self._first = here[0]
+        return together([blocks[index] for index in here], done)
+
+    def prepare(self, done: Done = keep) -> None:
+        self.gate.prepare(done)
+        if self.shared_experts is not None:
+            self.shared_experts.prepare(done)
+        super().prepare(done)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[T, D] to [T, D]: one row per (token, expert), summed in router order; the shared expert comes unscaled."""
+        """[T, D] to [T, D]: one row per (row, expert), summed in router order; the shared expert comes unscaled."""
         weights, experts = self.gate(x)  # [T, K] each
-        rows = torch.empty(*experts.shape, x.shape[-1], dtype=x.dtype, device=x.device)  # [T, K, D]
-        for expert in experts.unique().tolist():
-            token, slot = (experts == expert).nonzero(as_tuple=True)
-            rows[token, slot] = self.experts[expert](x[token])
-        mixed = (rows.float() * weights.unsqueeze(-1)).sum(dim=1).to(x.dtype)  # [T, D]
+        mixed = dispatch.weighted_sum(self.routed(x, experts), weights)
         return mixed if self.shared_experts is None else mixed + self.shared_experts(x)
+
+    def routed(self, x: Tensor, experts: Tensor) -> Tensor:
+        """Rows [T, K, D] of experts [T, K] that are here."""
+        held = self.ready
+        return dispatch.experts(x, experts - self._first if self._first else experts, held)
+
+
+def _is_elsewhere(block: SwiGLU) -> bool:
+    return next(iter(block.down_proj.state_dict().values())).is_meta

@@ -19,6 +19,7 @@ from shared.model import layout, presets
 from shared.model.config import ModelConfig
 from shared.model.destination import READABLE, destination, index, write_json
 from shared.model.shards import INDEX
+from shared.model.threads import one_thread
 
 SMALL = 0.02
 
@@ -28,7 +29,7 @@ def initialise(
 ) -> None:
     """Write the checkpoint ``out`` whole or not at all. Raises BadInput when ``out`` exists or cannot be written."""
     config = configuration.parse(msgspec.json.encode(document))
-    with destination(out) as partial:
+    with destination(out) as partial, one_thread():  # for thousands of small matrices threads cost more than they give
         _write_documents(partial, document, vocabulary, tokenizer_config)
         write_weights(partial, config, seed)
 

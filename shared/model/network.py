@@ -1,13 +1,15 @@
 """The whole model: text, vision tower and projector under the released names, and embeddings with media in place."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from shared.model.config import ModelConfig
 from shared.model.decoder import TextModel
+from shared.model.linear import held_tensors, prepare
 from shared.model.projector import KimiVLProjector, Projector
+from shared.model.threads import one_thread
 from shared.model.vision import Grid, VisionTower
 
 
@@ -33,22 +35,31 @@ class Network(nn.Module):
     def encode(self, patches: Tensor, grid: Grid) -> Tensor:
         """uint8 patches [t*h*w, 3, 14, 14] of one item to embeddings [h/2 * w/2, D].
 
-        Pixels are normalised as the released preprocessor does: (x / 255 - 0.5) / 0.5.
+        Pixels are normalised as the released preprocessor does: (x / 255 - 0.5) / 0.5. An item is computed alone and by
+        one thread: torch's products and attention may round otherwise with another number of threads.
         """
         text = self.language_model
-        pixels = (patches.to(text.device).float() / 255 - 0.5) * 2
-        return self.projector(self.vision_tower(pixels.to(text.dtype), grid))
+        with one_thread():
+            pixels = (patches.to(text.device).float() / 255 - 0.5) * 2
+            return self.projector(self.vision_tower(pixels.to(text.dtype), grid))
 
-    def embed(self, ids: Tensor, first: int, media: Sequence[tuple[int, Tensor]]) -> Tensor:
-        """Embeddings [T, D] of the ids [T] at positions first and on. Each of ``media`` is (position, [M, D]): its
-        rows replace those of the placeholders; spans may reach beyond the slice on either side."""
+    def embed(self, ids: Tensor, media: Iterable[tuple[int, Tensor]]) -> Tensor:
+        """Embeddings [T, D] of the rows of a forward batch with ids [T]. Each of ``media`` is (first row, [M, D]): its
+        rows replace those of the placeholders (``ForwardBatch.rows_of``)."""
         embedded = self.language_model.embed(ids)
-        end = first + len(ids)
-        for position, rows in media:
-            low, high = max(position, first), min(position + len(rows), end)
-            if low < high:
-                embedded[low - first : high - first] = rows[low - position : high - position]
+        for row, rows in media:
+            embedded[row : row + len(rows)] = rows
         return embedded
+
+    def prepare(self) -> None:
+        """Lay out every weight that is here for the kernels; the released form is dropped."""
+        for layer in self.language_model.layers:
+            prepare(layer)
+        prepare(self.language_model.lm_head)
+
+    def held_tensors(self) -> Iterator[Tensor]:
+        """Every weight in memory, in whatever form."""
+        return held_tensors(self)
 
 
 def build(config: ModelConfig, latent_eps: float | None = None) -> Network:

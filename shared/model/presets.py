@@ -197,8 +197,8 @@ Experts = Literal["int4", "bf16"]
 
 
 def document(preset: str, rank_count: int, experts: Experts = "int4") -> dict[str, Any]:
-    """config.json of a preset with a vocabulary of ``rank_count`` ranks and 256 special tokens behind them, and whatever
-    else the preset's vocabulary has room for."""
+    """config.json of a preset with a vocabulary of ``rank_count`` ranks and 256 special tokens behind them; that of a
+    preset may be larger, its other ids mean nothing."""
     top, text, vision = PRESETS[preset]
     if experts == "bf16":
         text = {name: value for name, value in text.items() if name != "quantization_config"}

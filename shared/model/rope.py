@@ -63,10 +63,32 @@ def _mscale(factor: float, weight: float) -> float:
     return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
 
 
-def tables(inverse: Tensor, positions: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """cos and sin, [T, P/2] float32, of positions [T]."""
-    angles = positions.float().unsqueeze(-1) * inverse  # [T, P/2]
-    return angles.cos() * scale, angles.sin() * scale
+class RotaryTable:
+    """cos and sin of every position reached so far. Filled by blocks of one size: torch's cosine has other bits in a
+    vector than in the tail of a tensor, so a position must always be computed at the same place of a tensor."""
+
+    BLOCK = 64
+
+    def __init__(self, config: TextConfig, device: torch.device) -> None:
+        self._scale, self._device = table_scale(config), device
+        self._inverse = frequencies(config)
+        self._cos = self._sin = torch.empty(0, len(self._inverse), device=device)
+
+    def rows(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and sin, [T, P/2] float32, of positions [T]."""
+        end = int(positions.max()) + 1
+        if end > len(self._cos):
+            self._extend(max(end, 2 * len(self._cos)))
+        return self._cos[positions], self._sin[positions]
+
+    def _extend(self, end: int) -> None:
+        cos, sin = [self._cos], [self._sin]
+        for first in range(len(self._cos), end, self.BLOCK):
+            positions = torch.arange(first, first + self.BLOCK, dtype=torch.float32)
+            angles = positions.unsqueeze(-1) * self._inverse  # [BLOCK, P/2]
+            cos.append((angles.cos() * self._scale).to(self._device))
+            sin.append((angles.sin() * self._scale).to(self._device))
+        self._cos, self._sin = torch.cat(cos), torch.cat(sin)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -78,8 +78,8 @@ def test_analyze_prints_one_object_per_input_with_one_closed_trace(stack: Stack,
 
 
 def test_models_and_health(stack: Stack) -> None:
-    (model,) = requests.get(f"{stack.url}/v1/models", timeout=10).json()["data"]
-    assert model["id"] == "moontide-tiny"
+    models = requests.get(f"{stack.url}/v1/models", timeout=10).json()["data"]
+    assert {model["id"] for model in models} == {"moontide-tiny", "moontide-tiny-instant", "moontide-tiny-thinking"}
     assert requests.get(f"{stack.url}/livez", timeout=10).status_code == 200
     unknown = requests.post(f"{stack.url}/v1/chat/completions", json={"model": "gpt-9", "messages": ask()}, timeout=10)
     assert unknown.status_code == 404

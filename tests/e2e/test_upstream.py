@@ -2,14 +2,15 @@
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import openai
 import pytest
@@ -19,23 +20,28 @@ from tests.e2e.media import ask, draw_image, draw_video
 from tests.e2e.stack import ROOT, descendants, environment, moontide, running
 from tests.endpoints.scripted import Script, ScriptedEndpoint, serving
 
+T = TypeVar("T")
 KEY = "sk-e2e-0123456789abcdef"
 STAMP = re.compile(r"\[(\d\d):(\d\d):(\d\d\.\d{3})\]")
 
 
 @contextmanager
-def endpoint(script: Script) -> Iterator[ScriptedEndpoint]:
+def in_thread(server: AbstractAsyncContextManager[T]) -> Iterator[T]:
     """In a thread of its own: the tests here wait for other processes."""
     loop, stack = asyncio.new_event_loop(), AsyncExitStack()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        yield asyncio.run_coroutine_threadsafe(stack.enter_async_context(serving(script)), loop).result(10)
+        yield asyncio.run_coroutine_threadsafe(stack.enter_async_context(server), loop).result(10)
     finally:
         asyncio.run_coroutine_threadsafe(stack.aclose(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+def endpoint(script: Script) -> AbstractContextManager[ScriptedEndpoint]:
+    return in_thread(serving(script))
 
 
 @pytest.fixture
@@ -97,6 +103,30 @@ def test_analyze_through_an_endpoint_that_takes_images_only(tmp_path: Path, key_
     assert page.read_text().count('class="frame"') >= 3
     assert files_that_hold(KEY, tmp_path / "data") == []
     assert KEY not in done.stdout + done.stderr + page.read_text()
+
+
+def test_a_real_film_goes_as_the_frames_that_were_chosen(tmp_path: Path) -> None:
+    """All of them where they fit, else as many as allowed, from the first to near the end."""
+    film = Path(os.environ.get("MOONTIDE_TEST_DATA_DIR", ROOT.parent / "shared" / "data")) / "media" / "nasa_13013.mp4"
+    if not film.exists():
+        pytest.skip(f"no {film} (set MOONTIDE_TEST_DATA_DIR)")
+    with endpoint(Script(defects=frozenset(("refuses_video",)))) as scripted:
+        options = ("--ask", "What happens, and when?", "--upstream", scripted.url)
+        page = tmp_path / "out.html"
+        done = [
+            analyze(tmp_path, str(film), *options, "--report", str(page)),
+            analyze(tmp_path, str(film), *options, "--max-frames", "8"),
+        ]
+        sent = [times_before_images(body) for body in scripted.requests if "image_url" in json.dumps(body)]
+    found = [json.loads(one.stdout) for one in done]
+    assert [len(times) for times in sent] == [one["media"]["sampled_frames"] for one in found] == [26, 8]
+    for times, answered in zip(sent, found, strict=True):
+        assert times == sorted(set(times))
+        assert times[0] == 0
+        assert 11 < times[-1] <= 13
+        assert [one["timestamp_seconds"] for one in answered["evidence"]] == pytest.approx(times)
+        assert [one["frame"] for one in answered["evidence"]] == [round(time * 25) for time in times]
+    assert page.read_text().count('class="frame"') >= 3
 
 
 def test_a_refused_key_is_an_error_that_does_not_tell_it(tmp_path: Path, key_file: Path) -> None:

@@ -18,6 +18,8 @@ from services.cli.verify.table import CHECKS, Check
 from tests.endpoints.perfect import DEFECTS, KEY, MODEL, PerfectEndpoint, serving_perfect
 
 ROOT = Path(__file__).parents[2]
+REPORTED = "latency.tokens"
+"""Judges nothing: its figures are."""
 LEVELS = {"loses_words_under_load": (1, 8, 64)}
 """Concurrency that a defect needs; the others show at any."""
 
@@ -35,7 +37,14 @@ async def test_a_perfect_endpoint_gets_full_marks() -> None:
     assert [(outcome.name, outcome.reason) for outcome in card.failed] == []
     assert card.count("passed") == len(CHECKS)
     assert card.exit_code == 0
+    (latency,) = [outcome for outcome in card.outcomes if outcome.name == REPORTED]
+    assert {int(level) for level in latency.measured} == {1, 8, 64}
     assert time.monotonic() - began < 60
+
+
+def test_no_check_can_go_unnoticed() -> None:
+    """Each has a defect that it alone names (below), or is looked at above."""
+    assert {check.name for check in CHECKS} == {*DEFECTS.values(), REPORTED}
 
 
 @pytest.mark.parametrize("defect", DEFECTS)

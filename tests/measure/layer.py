@@ -16,29 +16,30 @@ from typing import Any
 
 import torch
 
-from services.inference.config import InferenceConfig
-from services.inference.shard import Shard, ShardState
+from kernels import dispatch
+from shared.model.batch import ForwardBatch, Segment
 from shared.model.checkpoint import load
+from shared.model.decoder import TextModel
+from shared.model.pages import PAGE, PagePool
 from shared.model.part import Part
 from tests.measure.memory import peak_bytes, resident_bytes
 from tests.measure.real_layer import write_checkpoint
 
+SLICE = 256
 LIMIT_BYTES = 16 * 2**30
 TEXT_ONLY = Part(vision=False)
 
 
 def run(directory: Path, prompt_tokens: int, answer_tokens: int) -> dict[str, Any]:
     before, started = resident_bytes(), time.monotonic()
-    checkpoint = load(directory, dtype=torch.float32, part=TEXT_ONLY)
+    checkpoint = load(directory, part=TEXT_ONLY)
     load_seconds, loaded_bytes = time.monotonic() - started, peak_bytes() - before
-    shard = Shard(checkpoint.network)
+    text = checkpoint.network.language_model
+    pages = -(-(prompt_tokens + answer_tokens) // PAGE)
+    pool = text.new_pool(pages)
     with torch.inference_mode():
-        state = shard.open([])
-        prefill_seconds = prefill(shard, state, prompt_tokens)
-        started = time.monotonic()
-        for token in range(answer_tokens):
-            shard.decode(state, token)
-        decode_seconds = time.monotonic() - started
+        prefill_seconds = feed(text, pool, 0, prompt_tokens, SLICE)
+        decode_seconds = feed(text, pool, prompt_tokens, prompt_tokens + answer_tokens, 1)
     return {
         "load_seconds": round(load_seconds, 3),
         "load_peak_bytes": loaded_bytes,
@@ -46,17 +47,20 @@ def run(directory: Path, prompt_tokens: int, answer_tokens: int) -> dict[str, An
         "decode_tokens_per_second": round(answer_tokens / decode_seconds, 3),
         "peak_bytes": peak_bytes(),
         "limit_bytes": LIMIT_BYTES,
-        "threads": torch.get_num_threads(),
+        "kernels": dispatch.implementation(),
+        "dtype": str(text.dtype).removeprefix("torch."),
+        "threads": dispatch.threads(),
     }
 
 
-def prefill(shard: Shard, state: ShardState, tokens: int) -> float:
-    """Seconds for a prompt in the slices that the service uses by default."""
-    step = InferenceConfig(checkpoint_dir=Path()).prefill_slice_tokens
-    ids, started = [7 * token % 512 for token in range(tokens)], time.monotonic()
-    for first in range(0, tokens, step):
-        shard.prefill(state, ids[first : first + step])
-        print(f"prefill {min(first + step, tokens)} of {tokens}", file=sys.stderr)
+def feed(text: TextModel, pool: PagePool, first: int, end: int, step: int) -> float:
+    """Seconds for positions first to end - 1 of one sequence, ``step`` at a time."""
+    started = time.monotonic()
+    for position in range(first, end, step):
+        segment = Segment(position, min(step, end - position), range(pool.pages))
+        ids = torch.arange(segment.first, segment.end) * 7 % 512
+        text(text.embed(ids), ForwardBatch([segment]), pool)
+        print(f"position {segment.end} of {end}", file=sys.stderr)
     return time.monotonic() - started
 
 

@@ -12,11 +12,10 @@ import time
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from shared.model import config as configuration
 from shared.model.checkpoint import load
-from shared.model.network import Network, build
+from shared.model.network import build
 from shared.model.part import EVERYTHING, Part
 from tests.measure.memory import peak_bytes, resident_bytes
 
@@ -28,7 +27,7 @@ def measure(directory: Path, dtype: torch.dtype, part: Part) -> dict[str, float]
     before, started = resident_bytes(), time.monotonic()
     network = load(directory, dtype=dtype, part=part).network
     load_seconds, load_peak = time.monotonic() - started, peak_bytes()
-    weights = held(network)
+    weights = list(network.held_tensors())
     for weight in weights:
         for piece in weight.view(torch.uint8).flatten().split(PIECE):
             piece.max()
@@ -39,10 +38,6 @@ def measure(directory: Path, dtype: torch.dtype, part: Part) -> dict[str, float]
         "resident_bytes": resident_bytes() - before,
         "load_seconds": round(load_seconds, 3),
     }
-
-
-def held(network: Network) -> list[Tensor]:
-    return [weight for weight in network.state_dict().values() if not weight.is_meta]
 
 
 def main() -> int:

@@ -14,6 +14,7 @@ from kernels.reference.int4 import dequantize_int4_ref, pack_int4_ref, quantize_
 from shared.model.network import Network
 from tests.oracle.configurations import random_document, random_ids, random_network, random_patches, random_vl_document
 from tests.oracle.networks import text_oracle, vision_oracle, whole_oracle
+from tests.sequence import hidden_rows, logits
 
 TOLERANCE = 1e-4
 LENGTH = 64
@@ -46,17 +47,17 @@ def text_logits(seeds: Iterable[int], first: int = 0) -> Row:
 
 
 def ways_of_feeding(seeds: Iterable[int]) -> Row:
-    """Slices of 16 and single tokens in the absorbed form against the oracle's one pass."""
+    """Slices of 16 and single tokens against the oracle's one pass."""
 
     def difference(seed: int) -> float:
         network = random_network(seed)
         ids = random_ids(LENGTH, network.config.text.vocab_size, seed)
         expected = _oracle_logits(network, ids, 0)
         sliced = _logits(network, ids, [16, 32, 48])
-        stepped = _logits(network, ids, list(range(1, LENGTH)), absorbed=True)
+        stepped = _logits(network, ids, list(range(1, LENGTH)))
         return max(_apart(sliced, expected), _apart(stepped, expected))
 
-    return _row("text logits, slices and absorbed steps", seeds, difference)
+    return _row("text logits, slices and single steps", seeds, difference)
 
 
 def vision_rows(seeds: Iterable[int]) -> Row:
@@ -110,7 +111,7 @@ def image_logits(
         rows = network.encode(patches, grid)
         ids[at : at + len(rows)] = pad
         text = network.language_model
-        ours = text.logits(text(network.embed(ids, 0, [(at, rows)]), text.new_caches()))
+        ours = text.logits(hidden_rows(text, network.embed(ids, [(at, rows)])))
         oracle = whole_oracle(network)
         inputs = {"pixel_values": _pixels(patches), "image_grid_thw": torch.tensor([grid])}
         return _apart(ours, oracle(input_ids=ids.unsqueeze(0), **inputs).logits[0])
@@ -158,12 +159,8 @@ def _row(what: str, cases: Iterable[int], difference: Callable[[int], float], li
     return Row(what, len(apart), max(apart), limit)
 
 
-def _logits(network: Network, ids: Tensor, cuts: list[int], *, absorbed: bool = False, offset: int = 0) -> Tensor:
-    text = network.language_model
-    caches = text.new_caches()
-    pieces = [ids[start:end] for start, end in zip([0, *cuts], [*cuts, len(ids)], strict=True)]
-    rows = [text(text.embed(piece), caches, absorbed=absorbed, offset=offset) for piece in pieces]
-    return text.logits(torch.cat(rows))
+def _logits(network: Network, ids: Tensor, cuts: list[int], *, offset: int = 0) -> Tensor:
+    return logits(network.language_model, ids, cuts, offset=offset)
 
 
 def _oracle_logits(network: Network, ids: Tensor, first: int) -> Tensor:

@@ -45,6 +45,22 @@ def queue_of(word: str, **options: object) -> WorkQueue:
     return WorkQueue(**settings)  # type: ignore[arg-type]
 
 
+async def test_what_is_sent_after_an_unconfirmed_subscription_finds_it(open_bus: OpenBus, word: str) -> None:
+    """As calls use it: a request, and its answers on another subject."""
+    async with open_bus("a") as caller, open_bus("b") as callee:
+
+        async def answer(data: bytes) -> bytes:
+            await callee.publish(f"{word}.{data.decode()}", data)
+            return b"admitted"
+
+        async with callee.offer(word, {f"{word}-ask": answer}, version="0.1.0", metadata={}):
+            for number in range(50):
+                answers = await caller.subscribe(f"{word}.{number}", confirmed=False)
+                assert await caller.request(f"{word}-ask", b"%d" % number, 2.0) == b"admitted"
+                assert await answers.next(2.0) == b"%d" % number
+                await answers.close()
+
+
 async def test_messages_arrive_in_order_at_every_subscriber_and_once_in_a_queue_group(
     open_bus: OpenBus, word: str
 ) -> None:
@@ -286,3 +302,13 @@ async def test_a_log_keeps_the_newest_within_its_bound(open_bus: OpenBus, word: 
         async with bus.follow_log(word, "reader", read):
             await until(lambda: seen and seen[-1][:4] == b"0059")
         assert 10 <= len(seen) <= 20
+
+
+@pytest.mark.parametrize("volatile", [False, True])
+async def test_a_log_is_kept_as_it_was_made(open_bus: OpenBus, word: str, volatile: bool) -> None:
+    """A stack of an earlier version has made it otherwise: that is no reason not to start."""
+    async with open_bus("a") as bus:
+        for wanted in (volatile, not volatile):
+            await bus.declare_log(word, (f"{word}.>",), max_bytes=1 << 20, max_age_seconds=600.0, volatile=wanted)
+        assert await bus.append(f"{word}.one", b"x", message_id="1", expected_last_sequence=0)
+        assert not await bus.append(f"{word}.one", b"y", message_id="2", expected_last_sequence=0)

@@ -116,7 +116,7 @@ def test_prose_reads_the_little_that_models_write() -> None:
         '<p class="item"><b>•</b>x &amp; y</p><p class="item"><b>2.</b>z</p>'
     )
     shown = prose("First. At 0:04 it ends.", {"At 0:04 it ends.": ["<img>"]})
-    words = '<p>First. <span class="citing">At 0:04 it ends.</span></p>'
+    words = '<p>First. <span class="citing">At <span class="at">0:04</span> it ends.</span></p>'
     assert shown == f'<div class="row">{words}<div class="beside"><img></div></div>'
     assert prose("", {}) == ""
 

@@ -16,8 +16,9 @@ from schemas.blobs import BlobRef
 from schemas.chat import ChatDelta, ChatFinished, ChatRequest, MediaSummary, Message, Timings, Usage
 from schemas.events import CloudEvent
 from schemas.request import RequestContext
-from services.gateway.app import serving
+from services.gateway.app import build, serving
 from services.gateway.config import GatewayConfig
+from services.gateway.request_events import RequestEvents
 from shared.blobs.store import BlobStore
 from shared.bus.fake import FakeBroker
 from shared.bus.interface import Bus
@@ -59,11 +60,16 @@ ANSWER: tuple[Any, ...] = (
 Script = tuple[Any, ...]
 
 
+def refusing(error: Exception) -> Script:
+    return (error,)
+
+
 @dataclass
 class ScriptedAnswer:
     """Stands for ``shared.calls.follow``: yields items, raises errors, waits for events, and remembers its calls."""
 
-    script: Script = ANSWER
+    script: Script | Callable[[ChatRequest], Script] = ANSWER
+    """The same for every call, or made for its request."""
     requests: list[ChatRequest] = field(default_factory=list)
     contexts: list[RequestContext] = field(default_factory=list)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -73,13 +79,14 @@ class ScriptedAnswer:
     async def __call__(
         self, bus: Bus, clock: Clock, target: CallTarget, make_body: Callable[[], Any], item_type: Any
     ) -> AsyncGenerator[Any, None]:
-        assert target.subject == names.chat(MODEL)
+        assert target.subject in (names.chat(MODEL), names.count(MODEL))
         assert not target.policy.wait_for_first_responder
         self.events_at_start.append(self.event_types())
-        self.requests.append(make_body())
+        request = make_body()
+        self.requests.append(request)
         self.contexts.append(target.context)
         try:
-            for item in self.script:
+            for item in self.script(request) if callable(self.script) else self.script:
                 if isinstance(item, Exception):
                     raise item
                 if isinstance(item, asyncio.Event):
@@ -147,7 +154,7 @@ def make_gateway(tmp_path: Path) -> MakeGateway:
     @asynccontextmanager
     async def make(
         *,
-        script: Script = ANSWER,
+        script: Script | Callable[[ChatRequest], Script] = ANSWER,
         models: tuple[str, ...] = (MODEL,),
         metadata: dict[str, str] | None = None,
         **config: Any,
@@ -180,3 +187,24 @@ def make_gateway(tmp_path: Path) -> MakeGateway:
 async def gateway(make_gateway: MakeGateway) -> AsyncIterator[Stand]:
     async with make_gateway() as stand:
         yield stand
+
+
+@pytest.fixture
+async def routes(tmp_path: Path) -> set[tuple[str, str]]:
+    """(method, path) of everything that the gateway serves; without the patterns of path parameters."""
+    bus = FakeBroker(seed=1).bus("gateway")
+    telemetry = Telemetry(service="gateway", instance=bus.instance, bus=bus)
+    process = Process(
+        name="gateway",
+        bus=bus,
+        blobs=BlobStore.open((tmp_path / "blobs").as_uri()),
+        telemetry=telemetry,
+        clock=SystemClock(),
+    )
+    _, application = build(GatewayConfig(), process, RequestEvents(bus, process.clock), ScriptedAnswer())
+    served = [(route.method, route.resource) for route in application.router.routes()]
+    return {
+        (method, resource.get_info().get("formatter") or resource.get_info()["path"])
+        for method, resource in served
+        if resource is not None and method != "HEAD"
+    }

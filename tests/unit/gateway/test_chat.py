@@ -59,6 +59,7 @@ async def test_usage_and_the_extension(gateway: Any) -> None:
         "prompt_tokens": 7,
         "completion_tokens": 5,
         "total_tokens": 12,
+        "cached_tokens": 2,
         "media_tokens": 588,
         "prompt_tokens_details": {"cached_tokens": 2},
         "completion_tokens_details": {"reasoning_tokens": 3},

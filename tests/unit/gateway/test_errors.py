@@ -81,6 +81,7 @@ async def test_models_are_the_union_of_what_is_announced(make_gateway: Any) -> N
             "capabilities": ["text", "image", "video"],
             "licence": "Apache-2.0",
             "random_weights": True,
+            "variant_of": None,
         }
 
 

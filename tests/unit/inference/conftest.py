@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -12,11 +13,14 @@ from schemas.blobs import BlobRef, Payload
 from schemas.generation import GenerateRequest, GenerationFinished, TokensGenerated
 from schemas.request import RequestContext
 from services.inference.admission import encode_ids
+from services.inference.app import local_shard
 from services.inference.compute import ComputeThread
+from services.inference.config import InferenceConfig
 from services.inference.encoder import Encoder
 from services.inference.engine import Engine
 from services.inference.handlers import GenerateHandler
-from services.inference.shard import Shard
+from services.inference.options import EngineOptions
+from services.inference.schedule import Limits
 from shared.clock import SystemClock
 from shared.errors import NotFound
 from shared.model import presets
@@ -81,21 +85,34 @@ def blobs() -> Blobs:
     return Blobs()
 
 
+SMALL = EngineOptions(limits=Limits(slots=3, slice_tokens=16), max_queue=3)
+
+
+@asynccontextmanager
+async def serving(
+    checkpoint: Checkpoint, blobs: Blobs, compute: ComputeThread, options: EngineOptions, cache_bytes: int | None = None
+) -> AsyncIterator[GenerateHandler]:
+    """An engine, its shard and its encoder in this process, without a bus."""
+    config = InferenceConfig(checkpoint_dir=Path(), cache_bytes=cache_bytes)
+    encoder = Encoder(checkpoint.network, compute, blobs, cache_bytes=2**20)
+    shard = await local_shard(config, checkpoint, compute, encoder)
+    engine = Engine(shard, SystemClock(), vocabulary=checkpoint.config.text.vocab_size, options=options)
+    async with engine.running():
+        yield GenerateHandler(
+            model=MODEL,
+            config=checkpoint.config,
+            engine=engine,
+            blobs=blobs,
+            telemetry=RecordingTelemetry(),
+            clock=SystemClock(),
+        )
+
+
 @pytest.fixture
 async def handler(checkpoint: Checkpoint, blobs: Blobs) -> AsyncIterator[GenerateHandler]:
     with ComputeThread(threads=1) as compute:
-        engine = Engine(Shard(checkpoint.network), compute, SystemClock(), max_queue=3, slice_tokens=16)
-        async with engine.running():
-            yield GenerateHandler(
-                model=MODEL,
-                config=checkpoint.config,
-                fingerprint="mt-test",
-                engine=engine,
-                encoder=Encoder(checkpoint.network, compute, cache_bytes=2**20),
-                blobs=blobs,
-                telemetry=RecordingTelemetry(),
-                clock=SystemClock(),
-            )
+        async with serving(checkpoint, blobs, compute, SMALL) as served:
+            yield served
 
 
 def context(deadline_in_seconds: float = 60.0) -> RequestContext:

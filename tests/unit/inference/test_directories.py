@@ -12,17 +12,13 @@ import torch
 
 from schemas.generation import GenerateRequest, MediaSpan
 from services.inference.compute import ComputeThread
-from services.inference.encoder import Encoder
-from services.inference.engine import Engine
 from services.inference.handlers import GenerateHandler
-from services.inference.shard import Shard
-from shared.clock import SystemClock
 from shared.errors import BadInput
 from shared.model import presets
 from shared.model.checkpoint import load
 from shared.model.initialise import initialise
-from shared.telemetry.recording import RecordingTelemetry
-from tests.unit.inference.conftest import Blobs, Caller, context, request
+from tests.unit.inference.conftest import SMALL, Blobs, Caller, context, request
+from tests.unit.inference.conftest import serving as engine_serving
 
 SMALLER = {
     "hidden_size": 64,
@@ -53,18 +49,8 @@ SMALLER_TOWER = {
 async def serving(directory: Path, blobs: Blobs) -> AsyncIterator[GenerateHandler]:
     checkpoint = load(directory, dtype=torch.float32)
     with ComputeThread(threads=1) as compute:
-        engine = Engine(Shard(checkpoint.network), compute, SystemClock(), max_queue=3, slice_tokens=16)
-        async with engine.running():
-            yield GenerateHandler(
-                model="tiny",
-                config=checkpoint.config,
-                fingerprint="mt-test",
-                engine=engine,
-                encoder=Encoder(checkpoint.network, compute, cache_bytes=2**20),
-                blobs=blobs,
-                telemetry=RecordingTelemetry(),
-                clock=SystemClock(),
-            )
+        async with engine_serving(checkpoint, blobs, compute, SMALL) as handler:
+            yield handler
 
 
 async def answer(handler: GenerateHandler, body: GenerateRequest) -> list[int]:

@@ -1,27 +1,45 @@
-"""Choosing a token depends on logits, rule and position, and on nothing else."""
+"""Choosing a token depends on logits, rule and position, and on nothing else; cuts are exact."""
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from schemas.generation import ThinkingLimit
-from services.inference.sampling import SamplingRule, choose, uniform
+from schemas.shards import Draw, SamplingRule, SequenceOpened
+from services.inference.admission import encode_ids
+from services.inference.sampling import Row, Sampler, choose, logprobs, ranked, uniform
+from shared.errors import BadInput
 
 
-def logits(seed: int = 0, size: int = 50) -> NDArray[np.float32]:
+def logits(seed: int = 0, size: int = 50) -> Row:
     return np.random.default_rng(seed).normal(size=size).astype(np.float32)
+
+
+def bit_set(ids: list[int], size: int) -> bytes:
+    return np.packbits(np.isin(np.arange(size), ids), bitorder="little").tobytes()
+
+
+def draw(
+    row: Row, position: int = 0, emitted: list[int] | None = None, prompt: list[int] | None = None, **rule: object
+) -> int:
+    opened = SequenceOpened(
+        sequence=1,
+        rule=SamplingRule(**({"temperature": 1.0} | rule)),  # type: ignore[arg-type]
+        context=encode_ids(prompt or []),
+        emitted=encode_ids(emitted or []),
+    )
+    return Sampler(opened, len(row)).draw(row, Draw(position=position)).token
 
 
 def test_temperature_zero_takes_the_lowest_of_equal_largest() -> None:
     row = np.array([1.0, 3.0, 3.0, 2.0], dtype=np.float32)
-    assert choose(row, SamplingRule(0.0, 1.0, 1), []) == 1
+    assert draw(row, temperature=0.0) == 1
+    assert draw(row, temperature=1e-9) == 1
 
 
 def test_a_draw_depends_on_seed_and_position_only() -> None:
-    rule = SamplingRule(1.0, 1.0, 42)
-    assert choose(logits(), rule, [1, 2, 3]) == choose(logits(), rule, [9, 9, 9])
-    drawn = {choose(logits(), SamplingRule(1.0, 1.0, seed), []) for seed in range(50)}
-    assert len(drawn) > 5
+    assert draw(logits(), 3, emitted=[1, 2, 3], seed=42) == draw(logits(), 3, emitted=[9, 9, 9], seed=42)
+    assert len({draw(logits(), seed=seed) for seed in range(50)}) > 5
     assert len({uniform(1, position) for position in range(1000)}) == 1000
     assert 0 <= uniform(-3, 2) < 1
     assert 0 <= uniform(2**70, 2) < 1
@@ -29,34 +47,98 @@ def test_a_draw_depends_on_seed_and_position_only() -> None:
 
 def test_draws_follow_the_probabilities() -> None:
     row = np.log(np.array([0.5, 0.3, 0.2], dtype=np.float32))
-    rule = SamplingRule(1.0, 1.0, 3)
-    counts = np.bincount([choose(row, rule, [0] * position) for position in range(4000)], minlength=3) / 4000
+    counts = np.bincount([draw(row, position, seed=3) for position in range(4000)], minlength=3) / 4000
     assert counts == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
 
 
 def test_top_p_keeps_the_smallest_set_that_reaches_it() -> None:
     row = np.log(np.array([0.1, 0.6, 0.3], dtype=np.float32))
-    assert {choose(row, SamplingRule(1.0, 0.6, seed), []) for seed in range(60)} == {1}
-    assert {choose(row, SamplingRule(1.0, 0.61, seed), []) for seed in range(60)} == {1, 2}
+    assert {draw(row, seed=seed, top_p=0.6) for seed in range(60)} == {1}
+    assert {draw(row, seed=seed, top_p=0.61) for seed in range(60)} == {1, 2}
 
 
-def test_forbidden_ids_are_never_chosen() -> None:
+def plain_choice(row: Row, rule: SamplingRule, number: float) -> int:
+    """The definition, over a full sort."""
+    weights = np.exp((row - row.max()) / np.float32(rule.temperature))
+    order = np.argsort(-row, kind="stable")
+    order = order[: rule.top_k or len(order)]
+    reached = np.cumsum(weights[order], dtype=np.float64)
+    total = reached[-1] if rule.top_k else float(weights.sum(dtype=np.float64))
+    kept = int(np.count_nonzero(weights[order]))
+    if rule.top_p < 1:
+        kept = min(kept, int(np.searchsorted(reached, rule.top_p * total)) + 1)
+    if rule.min_p:
+        kept = min(kept, int(np.count_nonzero(weights[order] >= np.float32(rule.min_p))))
+    cut = rule.top_p < 1 or rule.min_p
+    mass = reached[kept - 1] if cut else total
+    return int(order[min(int(np.searchsorted(reached[:kept], number * mass, side="right")), kept - 1)])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**20),
+    size=st.sampled_from([3, 300, 5000]),
+    spread=st.sampled_from([0.0, 0.3, 5.0]),
+    temperature=st.sampled_from([0.2, 1.0, 3.0]),
+    top_p=st.sampled_from([1.0, 0.95, 0.5, 0.01]),
+    top_k=st.sampled_from([0, 0, 1, 40, 3000]),
+    min_p=st.sampled_from([0.0, 0.0, 0.05, 0.9]),
+    number=st.floats(0, 1, exclude_max=True),
+)
+def test_cuts_by_partition_are_those_of_a_full_sort(
+    seed: int, size: int, spread: float, temperature: float, top_p: float, top_k: int, min_p: float, number: float
+) -> None:
+    row = (np.random.default_rng(seed).normal(size=size).round(2) * spread).astype(np.float32)  # with many ties
+    rule = SamplingRule(temperature=temperature, top_p=top_p, top_k=min(top_k, size), min_p=min_p)
+    assert choose(row, rule, number) == plain_choice(row, rule, number)
+    count = min(17, size)
+    assert ranked(row, count).tolist() == np.argsort(-row, kind="stable")[:count].tolist()
+
+
+def test_forbidden_and_masked_ids_are_never_chosen() -> None:
     row = logits()
     best = int(row.argmax())
-    forbidden = np.array([best, 3])
-    assert choose(row, SamplingRule(0.0, 1.0, 1, forbidden), []) != best
-    drawn = {choose(row, SamplingRule(5.0, 1.0, seed, forbidden), []) for seed in range(300)}
-    assert not drawn & {best, 3}
+    forbidden = bit_set([best, 3], 50)
+    assert draw(row, temperature=0.0, forbidden=forbidden) != best
+    assert not {draw(row, seed=seed, temperature=5.0, forbidden=forbidden) for seed in range(200)} & {best, 3}
+    sampler = Sampler(SequenceOpened(sequence=1, rule=SamplingRule(temperature=2.0)), 50)
+    assert {sampler.draw(row, Draw(position=n, mask=bit_set([4, 7], 50))).token for n in range(60)} == {4, 7}
+    with pytest.raises(BadInput) as refused:
+        sampler.draw(row, Draw(position=0, mask=bit_set([], 50)))
+    assert refused.value.param == "grammar"
 
 
-def test_thinking_ends_at_its_budget() -> None:
-    rule = SamplingRule(0.0, 1.0, 1, thinking=ThinkingLimit(budget_tokens=2, end_id=49))
-    best = choose(logits(), SamplingRule(0.0, 1.0, 1), [])
-    assert choose(logits(), rule, [0]) == best
-    assert choose(logits(), rule, [0, 0]) == 49
-    assert choose(logits(), rule, [0, 49]) == best
-    assert choose(logits(), rule, [0, 0, 49]) == best
+def test_penalties_and_bias_follow_their_definitions() -> None:
+    row = np.array([2.0, 1.9, -1.0, 0.0], dtype=np.float32)
+    assert draw(row, temperature=0.0, emitted=[0], presence_penalty=0.2) == 1
+    assert draw(row, temperature=0.0, emitted=[0, 1, 1], presence_penalty=0.2) == 0
+    assert draw(row, temperature=0.0, emitted=[0, 1, 1], frequency_penalty=0.2) == 0
+    assert draw(row, temperature=0.0, emitted=[0, 0, 1], frequency_penalty=0.2) == 1
+    assert draw(row, temperature=0.0, prompt=[0, 1], presence_penalty=2.0) == 0, "prompts are not counted"
+    assert draw(row, temperature=0.0, prompt=[0], repetition_penalty=1.5) == 1
+    assert draw(np.array([-1.0, -1.2], dtype=np.float32), temperature=0.0, prompt=[0], repetition_penalty=1.5) == 1
+    assert draw(row, temperature=0.0, logit_bias=((3, 2.5),)) == 3
 
 
-def test_a_tiny_temperature_does_not_overflow() -> None:
-    assert choose(logits(), SamplingRule(1e-6, 0.95, 1), []) == int(logits().argmax())
+def test_kept_tokens_count_and_drawing_alone_changes_nothing() -> None:
+    row = np.array([2.0, 1.9], dtype=np.float32)
+    sampler = Sampler(SequenceOpened(sequence=1, rule=SamplingRule(presence_penalty=0.2)), 2)
+    assert [sampler.draw(row, Draw(position=0)).token for _ in range(3)] == [0, 0, 0]
+    sampler.keep(0)
+    assert sampler.draw(row, Draw(position=1)).token == 1
+
+
+def test_logprobs_are_those_of_the_models_own_logits() -> None:
+    row = logits()
+    expected = row.astype(np.float64) - np.log(np.exp(row.astype(np.float64)).sum())
+    found = logprobs(row, 5, 3)
+    assert found.chosen == pytest.approx(expected[5], abs=1e-12)
+    assert found.top_ids == tuple(np.argsort(-row)[:3])
+    assert found.top == pytest.approx(expected[list(found.top_ids)], abs=1e-12)
+    opened = SequenceOpened(sequence=1, rule=SamplingRule(temperature=0.0, top_logprobs=1, logit_bias=((5, 50.0),)))
+    drawn = Sampler(opened, 50).draw(row, Draw(position=0))
+    assert drawn.token == 5
+    assert drawn.logprobs is not None
+    assert drawn.logprobs.chosen == found.chosen
+    forced = Sampler(opened, 50).draw(row, Draw(position=0, forced=9))
+    assert forced.token == 9

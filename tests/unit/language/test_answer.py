@@ -86,6 +86,68 @@ def test_text_after_the_section_is_content() -> None:
 def test_a_missing_section_end_and_a_truncated_call_keep_what_there_is() -> None:
     script = '</think><|tool_calls_section_begin|><|tool_call_begin|>functions.find:0<|tool_call_argument_begin|>{"a'
     assert parsed(ids_of(script)) == ("", "", [ToolCall(id="functions.find:0", name="find", arguments='{"a')])
+    assert cut_off(script) == [0]
+
+
+HEAD = "</think><|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>"
+END = "<|tool_call_end|><|tool_calls_section_end|>"
+
+
+def cut_off(script: str) -> list[int]:
+    """Indices of the calls that are marked incomplete."""
+    parser = AnswerParser(VOCABULARY, thinking=True)
+    deltas = [parser.push(ids_of(script)), parser.finish()]
+    found = [call.index for delta in deltas for call in delta.tool_calls if call.incomplete]
+    assert parser.has_incomplete_call == bool(found)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "incomplete"),
+    [
+        (HEAD + '{"a": 1}' + END, '{"a": 1}', []),
+        (HEAD + '{"a": 1}', '{"a": 1}', []),
+        (HEAD + '{"a": 1', '{"a": 1', [0]),
+        (HEAD + '{"a": "x' + END, '{"a": "x', [0]),
+        (HEAD + END, "{}", []),
+        (HEAD, "", [0]),
+        (HEAD.removesuffix("<|tool_call_argument_begin|>"), "", [0]),
+        (HEAD.removesuffix("<|tool_call_argument_begin|>") + END, "", [0]),
+    ],
+)
+def test_every_call_ends_in_a_defined_way(script: str, arguments: str, incomplete: list[int]) -> None:
+    assert parsed(ids_of(script))[2] == [ToolCall(id="functions.f:0", name="f", arguments=arguments)]
+    assert cut_off(script) == incomplete
+
+
+def test_an_escape_reaches_over_white_space_that_was_held_back() -> None:
+    arguments = '{"\\ \\"": 1}'
+    ids = [token for character in arguments for token in ids_of(character)]
+    parser = AnswerParser(VOCABULARY, thinking=True)
+    assert assembled([parser.push(ids_of(HEAD)), *(parser.push([token]) for token in ids)])[2][0].arguments == arguments
+    parser.finish()
+    assert not parser.has_incomplete_call
+
+
+def test_a_call_without_a_name_is_no_silence() -> None:
+    script = "</think><|tool_calls_section_begin|><|tool_call_begin|><|tool_call_end|>"
+    assert parsed(ids_of(script))[2] == [ToolCall(id="call_0", name="", arguments="")]
+    assert cut_off(script) == [0]
+
+
+def test_text_between_calls_is_content() -> None:
+    script = HEAD + "{}<|tool_call_end|>\n so, <|tool_call_begin|>functions.g:1<|tool_call_argument_begin|>{}" + END
+    _, content, calls = parsed(ids_of(script))
+    assert content == "so, "
+    assert [call.name for call in calls] == ["f", "g"]
+
+
+@pytest.mark.parametrize("marker", [*specials.TOOL_MARKERS, specials.THINK, specials.END_THINK])
+def test_a_marker_that_a_model_writes_inside_a_string_is_text(marker: str) -> None:
+    if marker == specials.TOOL_CALL_BEGIN:
+        pytest.skip("a call never spans the beginning of another one")
+    arguments = '{"a": "' + marker + ' is a marker, \\"really\\""}'
+    assert parsed(ids_of(HEAD + arguments + END))[2] == [ToolCall(id="functions.f:0", name="f", arguments=arguments)]
 
 
 def test_a_marker_inside_an_argument_string_is_text() -> None:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from schemas.blobs import BlobRef
 from schemas.chat import MediaPart, Message, Part, TextPart, ToolCall
 from shared.language import specials
+from shared.language.kimi_vl_template import kimi_vl_template
 from shared.language.prompt import PromptEncoder
 from shared.language.segments import Marker, Segment, Text
-from shared.language.template import render
+from shared.language.template import opens_reasoning, render
 from shared.language.tool_declarations import declare
 from shared.language.vocabulary import Vocabulary
 
@@ -224,3 +225,40 @@ def test_golden_ids(released: Vocabulary) -> None:
         "163594 14062 163601 3900 554 24980 72 11 519 22572 26626 5232 673 30218 10065 22572 13 163586 " + expected
     )
     assert encoder.encode(render([system, user])).ids.tolist() == [int(number) for number in expected.split()]
+
+
+@pytest.mark.parametrize(
+    ("unfinished", "thinking", "end"),
+    [
+        (Message(role="assistant", content=text("The ti")), True, "assistant<|im_middle|><think></think>The ti"),
+        (Message(role="assistant", content=text("The ti")), False, "assistant<|im_middle|><think></think>The ti"),
+        (Message(role="assistant", reasoning="So"), True, "assistant<|im_middle|><think>So"),
+        (Message(role="assistant", reasoning="So"), False, "assistant<|im_middle|><think></think>"),
+        (Message(role="assistant", reasoning="R", content=text("C")), True, "<|im_middle|><think>R</think>C"),
+        (
+            Message(role="assistant", name="Dr", content=text("C")),
+            False,
+            "<|im_assistant|>Dr<|im_middle|><think></think>C",
+        ),
+    ],
+)
+def test_partial_goes_on_behind_the_last_message(unfinished: Message, thinking: bool, end: str) -> None:
+    user = Message(role="user", content=text("U"))
+    turns = render([user, unfinished], thinking=thinking, partial=True)
+    assert written(turns).endswith(end)
+    assert written(turns).count("<|im_assistant|>") == 1
+    assert opens_reasoning(turns) == (end.endswith("<think>So"))
+
+
+def test_an_unfinished_message_is_no_answer_that_ends_the_history() -> None:
+    unfinished = Message(role="assistant", content=text("It is"))
+    assert written(render([*CONVERSATION, unfinished], WEATHER, partial=True)) == SAMPLE + "</think>It is"
+
+
+def test_kimi_vl_says_images_flush_and_greets_itself() -> None:
+    user = Message(role="user", content=(media("image"), TextPart(text="what?")))
+    expected = f"<|im_user|>user<|im_middle|>{IMAGE}what?<|im_end|><|im_assistant|>assistant<|im_middle|>"
+    system = "<|im_system|>system<|im_middle|>{}<|im_end|>"
+    assert written(render([user], template=kimi_vl_template)) == system.format("You are a helpful assistant") + expected
+    own = Message(role="system", content=text("S"))
+    assert written(render([own, user], template=kimi_vl_template)) == system.format("S") + expected

@@ -12,11 +12,12 @@ import torch
 
 from shared.errors import BadInput
 from shared.model import layout, presets, rope
-from shared.model.cache import LatentCache
+from shared.model.batch import ForwardBatch, Segment
 from shared.model.checkpoint import Checkpoint, load
 from shared.model.initialise import initialise
 from shared.model.part import EVERYTHING, Part
 from tests.measure.real_layer import write_checkpoint
+from tests.sequence import hidden_rows
 
 ROOT = Path(__file__).resolve().parents[3]
 PEAK = 1.1
@@ -46,19 +47,27 @@ def measured(directory: Path, *options: str) -> dict[str, Any]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-@pytest.mark.parametrize("options", [("--dtype", "float32"), ("--dtype", "bfloat16"), ("--layer", "0")])
-def test_the_peak_of_loading_is_what_stays_resident(large_directory: Path, options: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("options", "matrix_bytes"),
+    [(("--dtype", "float32"), 0), (("--dtype", "bfloat16"), 0), (("--layer", "0"), 1024 * 16_384 * 2)],
+)
+def test_the_peak_of_loading_is_what_stays_resident(
+    large_directory: Path, options: tuple[str, ...], matrix_bytes: int
+) -> None:
+    """``matrix_bytes``: the matrix that is being laid out is there twice; in this dense layer it is a third of all."""
     figures = measured(large_directory, *options)
-    assert figures["weight_bytes"] > 200e6
-    assert figures["load_peak_bytes"] < PEAK * figures["weight_bytes"]
-    assert figures["peak_bytes"] < PEAK * figures["resident_bytes"]
+    assert figures["weight_bytes"] > 90e6
+    assert figures["load_peak_bytes"] < PEAK * figures["weight_bytes"] + matrix_bytes
+    assert figures["peak_bytes"] < PEAK * figures["resident_bytes"] + matrix_bytes
     assert figures["resident_bytes"] < PEAK * figures["weight_bytes"]
 
 
 def test_a_part_holds_its_weights_and_nothing_else(tiny_directory: Path, tiny: Checkpoint) -> None:
     part = Part(layers=range(1, 3), experts=range(2, 5), head=False, vision=False)
     seen: list[tuple[int, int]] = []
-    checkpoint = load(tiny_directory, dtype=torch.float32, part=part, progress=lambda *now: seen.append(now))
+    checkpoint = load(
+        tiny_directory, dtype=torch.float32, part=part, progress=lambda *now: seen.append(now), prepared=False
+    )
     weights = {name for name, weight in checkpoint.network.state_dict().items() if not weight.is_meta}
     layers = {name.split(".")[3] for name in weights if ".layers." in name}
     experts = {name.split(".")[6] for name in weights if ".experts." in name}
@@ -81,16 +90,19 @@ def test_a_layer_alone_computes_what_it_computes_in_the_whole(tiny_directory: Pa
     assert (alone.dtype, alone.device.type) == (torch.float32, "cpu")
     config = tiny.config.text
     hidden = torch.randn(20, config.hidden_size, generator=torch.Generator().manual_seed(1))
-    tables = rope.tables(rope.frequencies(config), torch.arange(20), rope.table_scale(config))
-    results = [
-        text.model.layers[1](hidden, *tables, cache(text.config.kv_lora_rank + config.qk_rope_head_dim), absorbed=False)
-        for text in (alone, tiny.network.language_model)
-    ]
-    assert torch.equal(*results)
+    cos, sin = rope.RotaryTable(config, torch.device("cpu")).rows(torch.arange(20))
+    batch, whole = ForwardBatch([Segment(0, 20, [0])]), tiny.network.language_model
+    expected = whole.layers[1](hidden, cos, sin, batch, whole.new_pool(1).latents[1])
+    assert torch.equal(alone(hidden, batch, alone.new_pool(1)), expected)
 
 
-def cache(width: int) -> LatentCache:
-    return LatentCache(width, torch.float32, torch.device("cpu"))
+def test_some_experts_of_a_layer_give_the_rows_of_those_experts(tiny_directory: Path, tiny: Checkpoint) -> None:
+    part = Part(layers=range(1, 2), experts=range(2, 5), embeddings=False, head=False, vision=False)
+    mixture = load(tiny_directory, dtype=torch.float32, part=part).network.language_model.layers[0].mlp
+    whole = tiny.network.language_model.layers[1].mlp
+    x = torch.randn(6, tiny.config.text.hidden_size, generator=torch.Generator().manual_seed(2))
+    chosen = torch.tensor([[2, 4], [3, 2], [4, 3], [2, 3], [3, 4], [4, 2]])
+    assert torch.equal(mixture.routed(x, chosen), whole.routed(x, chosen))
 
 
 @pytest.mark.parametrize("part", [Part(layers=range(2, 4)), Part(experts=range(8, 9)), Part(layers=range(1, 1))])
@@ -111,11 +123,11 @@ def test_what_a_part_does_not_need_may_be_bad_but_must_be_there(tiny_directory: 
         load(directory, part=MIDDLE)
 
 
-def test_experts_of_the_released_kind_stay_packed_and_mapped(tmp_path: Path) -> None:
+def test_experts_of_the_released_kind_stay_packed(tmp_path: Path) -> None:
     """The layer of ``make layer``, scaled down: written tensor by tensor, loaded, run in slices and token by token."""
     write_checkpoint(tmp_path / "layer", hidden_size=64, moe_intermediate_size=96, n_routed_experts=9, q_lora_rank=16)
     text = load(tmp_path / "layer", dtype=torch.float32, part=Part(vision=False)).network.language_model
-    weights = {name: weight for name, weight in text.state_dict().items() if ".experts." in name}
-    assert {weight.dtype for weight in weights.values()} == {torch.int32, torch.bfloat16}
-    hidden = text(text.embed(torch.arange(9)), text.new_caches())
+    experts = text.layers[0].mlp.prepared_tensors()
+    assert sum(tensor.nbytes for tensor in experts) < 1.1 * 9 * 3 * 64 * 96 * (4 / 8 + 2 / 32)
+    hidden = hidden_rows(text, text.embed(torch.arange(9)), [4, 5])
     assert 0.1 < hidden.std() < 10

@@ -2,16 +2,9 @@
 
 import torch
 
+from shared.model.batch import ForwardBatch, Segment
 from shared.model.checkpoint import Checkpoint
-from shared.model.decoder import TextModel
-
-
-def feed(text: TextModel, ids: torch.Tensor, cuts: list[int], absorbed: bool = False) -> torch.Tensor:
-    """Logits [T, W] of ids fed in pieces that end at ``cuts``."""
-    caches, rows = text.new_caches(), []
-    for start, end in zip([0, *cuts], [*cuts, len(ids)], strict=True):
-        rows.append(text.logits(text(text.embed(ids[start:end]), caches, absorbed=absorbed)))
-    return torch.cat(rows)
+from tests.sequence import logits
 
 
 def some_ids(count: int, vocabulary: int) -> torch.Tensor:
@@ -21,26 +14,27 @@ def some_ids(count: int, vocabulary: int) -> torch.Tensor:
 def test_slices_steps_and_one_pass_agree(tiny: Checkpoint) -> None:
     text = tiny.network.language_model
     ids = some_ids(60, text.config.vocab_size)
-    whole = feed(text, ids, [])
-    assert (feed(text, ids, [16, 32, 48]) - whole).abs().max() < 1e-5
-    assert (feed(text, ids, list(range(1, 60)), absorbed=True) - whole).abs().max() < 3e-5
+    whole = logits(text, ids, [])
+    assert (logits(text, ids, [16, 32, 48]) - whole).abs().max() < 1e-5
+    assert (logits(text, ids, list(range(1, 60))) - whole).abs().max() < 3e-5
 
 
 def test_a_context_of_several_cache_blocks_agrees_with_itself(tiny: Checkpoint) -> None:
     text = tiny.network.language_model
     ids = some_ids(2100, text.config.vocab_size)
-    whole = feed(text, ids, [])[-100:]
-    assert (feed(text, ids, [700, 1500, 2000])[-100:] - whole).abs().max() < 1e-5
-    assert (feed(text, ids, [2000, 2050], absorbed=True)[-100:] - whole).abs().max() < 3e-5
+    whole = logits(text, ids, [])[-100:]
+    assert (logits(text, ids, [700, 1500, 2000])[-100:] - whole).abs().max() < 1e-5
+    assert (logits(text, ids, [2000, 2050])[-100:] - whole).abs().max() < 3e-5
 
 
-def test_media_rows_replace_placeholders_across_slices(tiny: Checkpoint) -> None:
-    network = tiny.network
-    ids = some_ids(12, network.config.text.vocab_size)
+def test_media_rows_replace_placeholders_across_slices_and_segments(tiny: Checkpoint) -> None:
+    network, ids = tiny.network, some_ids(12, tiny.config.text.vocab_size)
     rows = torch.arange(5 * 128.0).view(5, 128)
-    whole = network.embed(ids, 0, [(4, rows)])
-    sliced = torch.cat([network.embed(ids[:6], 0, [(4, rows)]), network.embed(ids[6:], 6, [(4, rows)])])
-    assert torch.equal(whole, sliced)
+    whole = network.embed(ids, [(4, rows)])
+    batch = ForwardBatch([Segment(6, 6, [0]), Segment(0, 6, [1])])
+    media = [*batch.rows_of(0, [(4, rows)]), *batch.rows_of(1, [(4, rows)])]
+    sliced = network.embed(torch.cat((ids[6:], ids[:6])), media)
+    assert torch.equal(whole, torch.cat((sliced[6:], sliced[:6])))
     assert torch.equal(whole[4:9], rows)
     assert torch.equal(whole[:4], network.language_model.embed(ids[:4]))
 
@@ -50,7 +44,7 @@ def test_what_a_later_token_is_cannot_change_an_earlier_logit(tiny: Checkpoint) 
     ids = some_ids(20, text.config.vocab_size)
     other = ids.clone()
     other[15:] = (other[15:] + 1) % text.config.vocab_size
-    assert (feed(text, ids, [])[:15] - feed(text, other, [])[:15]).abs().max() < 1e-5
+    assert (logits(text, ids, [])[:15] - logits(text, other, [])[:15]).abs().max() < 1e-5
 
 
 def test_an_image_and_a_chunk_become_one_row_per_square(tiny: Checkpoint) -> None:

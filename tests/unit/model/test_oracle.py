@@ -23,7 +23,7 @@ def test_text_logits_at_the_end_of_the_context() -> None:
     check(comparisons.text_logits(SEEDS, first=LAST - LENGTH))
 
 
-def test_slices_and_absorbed_steps() -> None:
+def test_slices_and_single_steps() -> None:
     check(comparisons.ways_of_feeding(SEEDS))
 
 

@@ -19,6 +19,7 @@ from shared.model.checkpoint import load
 from shared.model.figures import figures
 from shared.model.initialise import initialise
 from shared.model.quantise import quantise
+from tests.sequence import logits
 
 EXPERT = "language_model.model.layers.1.mlp.experts.3.up_proj"
 PACKED = (".weight_packed", ".weight_scale", ".weight_shape")
@@ -68,11 +69,11 @@ def plain_copy(source: Path, packed: Path, out: Path, dtype: torch.dtype) -> Pat
     return out
 
 
-def logits(directory: Path, dtype: torch.dtype) -> Tensor:
+def computed(directory: Path, dtype: torch.dtype) -> Tensor:
     text = load(directory, dtype=dtype).network.language_model
     ids = torch.randint(300, (40,), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        return text.logits(text(text.embed(ids), text.new_caches()))
+        return logits(text, ids)
 
 
 def test_only_routed_experts_are_packed_and_nothing_else_changes(source: Path, quantised: Path) -> None:
@@ -125,8 +126,8 @@ def test_logits_are_those_of_the_dequantised_weights(
     source: Path, quantised: Path, tmp_path: Path, dtype: torch.dtype
 ) -> None:
     plain = plain_copy(source, quantised, tmp_path / "plain", dtype)
-    assert torch.equal(logits(quantised, dtype), logits(plain, dtype))
-    assert not torch.equal(logits(quantised, dtype), logits(source, dtype))
+    assert torch.equal(computed(quantised, dtype), computed(plain, dtype))
+    assert not torch.equal(computed(quantised, dtype), computed(source, dtype))
 
 
 @pytest.mark.parametrize("preset", sorted(presets.PRESETS))

@@ -44,8 +44,9 @@ class LogBus:
         self.offered = ""
 
     async def declare_log(
-        self, stream: str, subjects: tuple[str, ...], *, max_bytes: int, max_age_seconds: float
+        self, stream: str, subjects: tuple[str, ...], *, max_bytes: int, max_age_seconds: float, volatile: bool = False
     ) -> None:
+        assert volatile, "spans are not worth waiting for a disk"
         assert max_bytes > 0 < max_age_seconds
         self.declared[stream] = subjects
 

@@ -12,10 +12,19 @@ import numpy as np
 
 from schemas import names
 from schemas.blobs import BlobRef
-from schemas.chat import ChatDelta, ChatFinished, ChatItem, ChatRequest, Message, TextPart
+from schemas.chat import (
+    ChatDelta,
+    ChatFinished,
+    ChatItem,
+    ChatRequest,
+    CountRequest,
+    Message,
+    TextPart,
+    TokensCounted,
+)
 from schemas.codec import decode, encode
 from schemas.failure import Failure
-from schemas.generation import GenerateRequest, GenerationFinished, TokensGenerated
+from schemas.generation import GenerateRequest, GenerationFinished, Logprobs, TokensGenerated
 from schemas.media import MediaChunk, MediaFailed, MediaJob, MediaKind, MediaManifest, MediaPrepared
 from schemas.request import RequestContext
 from services.tokenizer.app import app
@@ -38,10 +47,20 @@ QUEUE = WorkQueue(stream=names.STREAM_MEDIA, subjects=(names.MEDIA_ALL,), durabl
 CLOCK = SystemClock()
 
 
-def write_checkpoint(directory: Path, *, vision: bool = True, context: int = 4096, **generation: Any) -> Path:
+def write_checkpoint(
+    directory: Path,
+    *,
+    vision: bool = True,
+    context: int = 4096,
+    model_type: str = "kimi_k25",
+    template: str | None = None,
+    **generation: Any,
+) -> Path:
     directory.mkdir(exist_ok=True)
+    if template is not None:
+        (directory / "chat_template.jinja").write_text(template)
     text = {"max_position_embeddings": context, "vocab_size": 2048 + 256 + 8}
-    config: dict[str, Any] = {"text_config": text} | ({"vision_config": {}} if vision else {})
+    config: dict[str, Any] = {"model_type": model_type, "text_config": text} | ({"vision_config": {}} if vision else {})
     (directory / "config.json").write_text(json.dumps(config))
     (directory / "generation_config.json").write_text(json.dumps(generation))
     (directory / "tokenizer_config.json").write_text(json.dumps(tokenizer_config(2048)))
@@ -70,8 +89,11 @@ class ScriptedEngine:
         for position in range(start, len(ids), self.step):
             if death is not None and position - start >= death:
                 raise Unavailable("engine.died", "the engine died")
-            piece = np.array(ids[position : position + self.step], "<u4").tobytes()
-            await out.send(TokensGenerated(first_position=position, ids=piece))
+            piece = ids[position : position + self.step]
+            logprobs = tuple(Logprobs(chosen=-1.0, top_ids=(97,), top=(-0.5,)) for _ in piece)
+            data = np.array(piece, "<u4").tobytes()
+            asked = request.top_logprobs is not None
+            await out.send(TokensGenerated(first_position=position, ids=data, logprobs=logprobs if asked else ()))
         reason = "length" if len(self.ids) > request.max_tokens else "stop"
         await out.send(finished(reason, len(ids)))
 
@@ -131,6 +153,13 @@ class Stack:
 
         async with bus.consume(QUEUE, handle, in_flight=4):
             yield
+
+    async def count(self, request: ChatRequest) -> TokensCounted:
+        context = RequestContext(request_id="r2", deadline_unix_seconds=CLOCK.unix_seconds() + 20)
+        target = CallTarget(subject=names.count(MODEL), context=context)
+        wanted = CountRequest(chat=request)
+        (item,) = [i async for i in follow(self.broker.bus("gateway"), CLOCK, target, lambda: wanted, TokensCounted)]
+        return item
 
     async def chat(self, request: ChatRequest, *, seconds: float = 20.0) -> tuple[list[ChatDelta], ChatFinished]:
         context = RequestContext(request_id="r1", deadline_unix_seconds=CLOCK.unix_seconds() + seconds)

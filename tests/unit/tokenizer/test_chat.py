@@ -10,7 +10,7 @@ import pytest
 
 from schemas import names
 from schemas.blobs import BlobRef
-from schemas.chat import ChatDelta, ChatRequest, MediaPart, Message, Sampling, TextPart, ToolCall
+from schemas.chat import ChatDelta, ChatRequest, MediaPart, Message, ModelVariant, Sampling, TextPart, ToolCall
 from schemas.codec import encode
 from schemas.failure import Failure
 from schemas.generation import ThinkingLimit
@@ -225,6 +225,25 @@ async def test_media_that_nobody_prepares_ends_at_the_deadline(tmp_path: Path) -
         (chat(sampling=Sampling(temperature=-1.0)), "temperature"),
         (chat(sampling=Sampling(top_p=0.0)), "top_p"),
         (chat(sampling=Sampling(max_tokens=0)), "max_tokens"),
+        (chat(sampling=Sampling(min_p=1.5)), "min_p"),
+        (chat(sampling=Sampling(top_k=-1)), "top_k"),
+        (chat(sampling=Sampling(presence_penalty=float("nan"))), "presence_penalty"),
+        (chat(sampling=Sampling(frequency_penalty=3.0)), "frequency_penalty"),
+        (chat(sampling=Sampling(repetition_penalty=0.0)), "repetition_penalty"),
+        (chat(sampling=Sampling(logit_bias=((2048 + 256, 1.0),))), "logit_bias"),
+        (chat(sampling=Sampling(logit_bias=((1, 101.0),))), "logit_bias"),
+        (chat(sampling=Sampling(logit_bias=((1, 1.0),) * 301)), "logit_bias"),
+        (chat(sampling=Sampling(top_logprobs=21)), "top_logprobs"),
+        (chat(thinking_budget_tokens=-1), "thinking"),
+        (chat(tool_choice=b"[1]"), "tool_choice"),
+        (chat(response_format=b'"json"'), "response_format"),
+        (chat(partial=True), "messages[0]"),
+        (
+            chat(
+                encode(Message(role="assistant", tool_calls=(ToolCall(id="a", name="b", arguments=""),))), partial=True
+            ),
+            "messages[0]",
+        ),
         (chat(sampling=Sampling(stop=("",))), "stop"),
         (chat(sampling=Sampling(max_tokens=4096)), "max_tokens"),
         (chat(message("boat " * 5000)), "messages"),
@@ -306,3 +325,125 @@ async def test_a_caller_that_leaves_ends_the_generation(tmp_path: Path) -> None:
             await started.wait()
             task.cancel()
             await ended.wait()
+
+
+async def test_a_partial_message_is_continued_without_being_repeated(tmp_path: Path) -> None:
+    request = chat(message("hi"), message("It is", role="assistant"), partial=True)
+    async with running(tmp_path) as stack, stack.engine(ScriptedEngine(stack.ids(" a boat."))) as engine:
+        deltas, finished = await stack.chat(request)
+    assert text_of(deltas) == ("", " a boat.")
+    assert finished.usage.reasoning_tokens == 0
+    assert engine.requests[0].thinking is None
+    prompt = np.frombuffer(engine.requests[0].prompt_ids, "<u4").tolist()  # type: ignore[arg-type]
+    assert prompt[-len(stack.ids("It is")) :] == stack.ids("It is")
+
+
+@pytest.mark.parametrize(
+    ("asked", "server", "own", "expected"),
+    [
+        (7, 5, 3, 7),
+        (0, None, None, 0),
+        (500, None, None, 99),
+        (None, 5, 3, 5),
+        (None, None, 3, 3),
+        (None, 500, None, 50),
+        (None, None, None, None),
+    ],
+)
+async def test_the_budget_of_the_reasoning(
+    tmp_path: Path, asked: int | None, server: int | None, own: int | None, expected: int | None
+) -> None:
+    service = running(
+        tmp_path, config={"thinking_budget_tokens": server}, max_new_tokens=100, thinking_budget_tokens=own
+    )
+    async with service as stack, stack.engine(ScriptedEngine([300])) as engine:
+        await stack.chat(chat(thinking_budget_tokens=asked))
+    limit = engine.requests[0].thinking
+    assert (limit.budget_tokens if limit else None) == expected
+
+
+async def test_everything_about_drawing_reaches_the_engine(tmp_path: Path) -> None:
+    sampling = Sampling(
+        top_k=5,
+        min_p=0.1,
+        presence_penalty=0.5,
+        frequency_penalty=-0.5,
+        repetition_penalty=1.1,
+        logit_bias=((3, -100.0),),
+        top_logprobs=2,
+    )
+    request = chat(sampling=sampling, cache_key="k", expected_pause_seconds=2.0)
+    async with running(tmp_path) as stack, stack.engine(ScriptedEngine(answer_ids(stack))) as engine:
+        deltas, _ = await stack.chat(request)
+    sent = engine.requests[0]
+    for name in ("top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias"):
+        assert getattr(sent, name) == getattr(sampling, name)
+    assert (sent.top_logprobs, sent.cache_key, sent.expected_pause_seconds) == (2, "k", 2.0)
+    logprobs = [logprob for delta in deltas for logprob in delta.logprobs]
+    assert b"".join(logprob.chosen.data for logprob in logprobs).decode() == text_of(deltas)[1]
+    assert logprobs[0].top[0].data == b"a"
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+async def test_a_count_is_what_the_chat_says(tmp_path: Path, thinking: bool) -> None:
+    async def answer(job: MediaJob) -> MediaManifest:
+        return VIDEO if job.kind == "video" else IMAGE
+
+    tools = b'[{"type":"function","function":{"name":"find"}}]'
+    messages = (message("S", role="system"), with_media(part(), part("video", "b.mp4", "2")).messages[0])
+    request = chat(*messages, tools=tools, thinking=thinking)  # type: ignore[arg-type]
+    async with running(tmp_path) as stack, stack.ingest(answer), stack.engine(ScriptedEngine([300])):
+        counted = await stack.count(request)
+        _, finished = await stack.chat(request)
+    assert (counted.prompt_tokens, counted.media_tokens) == (finished.usage.prompt_tokens, 9)
+
+
+async def test_what_cannot_be_counted_is_refused_by_name(tmp_path: Path) -> None:
+    async with running(tmp_path, vision=False) as stack:
+        with pytest.raises(BadInput) as caught:
+            await stack.count(with_media(part()))
+    assert caught.value.param == "messages"
+
+
+async def test_a_tool_choice_of_none_forbids_the_markers(tmp_path: Path) -> None:
+    tools = b'[{"type":"function","function":{"name":"find"}}]'
+    async with running(tmp_path) as stack, stack.engine(ScriptedEngine([300])) as engine:
+        await stack.chat(chat(tools=tools, tool_choice=b'"none"'))
+    forbidden = np.frombuffer(engine.requests[0].forbidden_ids, "<u4").tolist()  # type: ignore[arg-type]
+    assert stack.vocabulary.special(specials.TOOL_CALL_BEGIN) in forbidden
+
+
+async def test_variants_are_announced(tmp_path: Path) -> None:
+    async with running(tmp_path, temperature=1.0, top_p=0.9, max_new_tokens=50) as stack:
+        (info,) = await stack.broker.bus("gateway").discover(names.SERVICE_TOKENIZER)
+    instant, thinking = msgspec.json.decode(info.metadata["variants"], type=tuple[ModelVariant, ...])
+    assert instant == ModelVariant(id="tiny-instant", thinking=False, temperature=0.6, top_p=0.9, max_tokens=50)
+    assert thinking == ModelVariant(id="tiny-thinking", thinking=True, temperature=1.0, top_p=0.9, max_tokens=50)
+
+
+async def test_kimi_vl_reads_images_and_no_more(tmp_path: Path) -> None:
+    async def answer(job: MediaJob) -> MediaManifest:
+        return IMAGE
+
+    tools = b'[{"type":"function","function":{"name":"find"}}]'
+    async with running(tmp_path, model_type="kimi_vl") as stack:
+        (info,) = await stack.broker.bus("gateway").discover(names.SERVICE_TOKENIZER)
+        async with stack.ingest(answer), stack.engine(ScriptedEngine(stack.ids("A boat."))) as engine:
+            deltas, _ = await stack.chat(with_media(part()))
+        for refused, param in ((with_media(part("video")), "messages"), (chat(tools=tools), "tools")):
+            with pytest.raises(BadInput) as caught:
+                await stack.chat(refused)
+            assert caught.value.param == param
+    assert (info.metadata["capabilities"], info.metadata["variants"]) == ("image,deterministic,resumable", "[]")
+    assert text_of(deltas) == ("", "A boat.")
+    assert engine.requests[0].thinking is None
+
+
+async def test_a_checkpoint_brings_its_own_template(tmp_path: Path) -> None:
+    source = "{% for m in messages %}<|im_user|>{{ m.content }}{% endfor %}<|im_assistant|><think>"
+    async with running(tmp_path, template=source) as stack, stack.engine(ScriptedEngine([300])) as engine:
+        await stack.chat(chat(message("<|im_end|>")))
+    prompt = np.frombuffer(engine.requests[0].prompt_ids, "<u4").tolist()  # type: ignore[arg-type]
+    special = stack.vocabulary.special
+    assert prompt[:1] + prompt[-2:] == [special(specials.IM_USER), special(specials.IM_ASSISTANT), special("<think>")]
+    assert prompt[1:-2] == stack.ids("<|im_end|>")

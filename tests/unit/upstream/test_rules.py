@@ -12,6 +12,7 @@ from schemas.blobs import BlobRef
 from schemas.chat import ChatDelta, ToolCallDelta
 from schemas.media import MediaFrame
 from services.upstream import frames, resume, tools
+from services.upstream.announcement import metadata
 from services.upstream.breaker import Breaker
 from services.upstream.config import UpstreamConfig, base_url, check_names, endpoints
 from services.upstream.faults import broken, retry_after_seconds
@@ -238,10 +239,19 @@ def test_urls_that_are_refused_without_being_quoted(text: str) -> None:
 
 def test_a_table_of_several(tmp_path: Path) -> None:
     table = tmp_path / "endpoints.json"
-    table.write_text('[{"url": "http://a:1", "model": "one"}, {"url": "http://b:2/v1", "max_frames": 8}]')
+    rows = '[{"url": "http://a:1", "model": "one", "key_file": "a.key"}, {"url": "http://b:2/v1", "lacks": ["video"]}]'
+    table.write_text(rows)
     first, second = endpoints(UpstreamConfig(table_file=table))
-    assert (first.model, first.url, second.max_frames) == ("one", "http://a:1/v1", 8)
-    for bad in ("[]", "{}", '[{"url": "http://a", "kee_file": "x"}]', '[{"url": "http://a", "max_frames": 0}]'):
+    assert (first.model, first.url, first.key_file) == ("one", "http://a:1/v1", tmp_path / "a.key")
+    announced = metadata(second, "two")
+    assert (announced["capabilities"], announced["video"]) == ("image,tools,tool_choice,response_format", "false")
+    for bad in (
+        "[]",
+        "{}",
+        '[{"url": "http://a", "key_file": 5}]',
+        '[{"url": "http://a", "kee_file": "x"}]',
+        '[{"url": "http://a", "max_frames": 0}]',
+    ):
         table.write_text(bad)
         with pytest.raises(BadInput):
             endpoints(UpstreamConfig(table_file=table))

@@ -1,0 +1,1 @@
+"""The operations in C++, for the processor that is here: one source, compiled once per instruction set."""

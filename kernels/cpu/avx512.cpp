@@ -1,0 +1,24 @@
+#include "common.h"
+#if defined(__x86_64__)
+#include <immintrin.h>
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")
+#endif
+#define MOONTIDE_TABLE avx512_table
+namespace moontide {
+namespace {
+#include "lanes_avx512.h"
+#include "operations.h"
+}  // namespace
+}  // namespace moontide
+#include "table.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#else
+namespace moontide {
+const Table* avx512_table() { return nullptr; }
+}  // namespace moontide
+#endif

@@ -1,0 +1,246 @@
+"""HTTP handlers of chats: answered, or only counted.
+
+Input: requests whose principal is known. Output: responses; errors are raised and become bodies in ``error_body``.
+"""
+
+import asyncio
+import logging
+from contextlib import AbstractContextManager, aclosing
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from schemas.chat import ChatFinished, ChatRequest
+from schemas.request import RequestContext
+from schemas.telemetry import (
+    ATTR_FINISH_REASONS,
+    ATTR_INPUT_TOKENS,
+    ATTR_MEDIA_TOKENS,
+    ATTR_MODEL,
+    ATTR_OPERATION,
+    ATTR_OUTPUT_TOKENS,
+    ATTR_REQUEST_ID,
+    SPAN_HTTP_CHAT,
+)
+from services.gateway import chat_request, chat_rules, choices
+from services.gateway.answer import Answer, AnswerHead, completion, delta_chunk, end_chunk, first_chunk, last_chunks
+from services.gateway.capabilities import check_served
+from services.gateway.chat import Chat, Chats
+from services.gateway.chat_body import ChatBody
+from services.gateway.chat_request import ChatRequests
+from services.gateway.config import GatewayConfig
+from services.gateway.error_body import json_response, to_failure
+from services.gateway.event_stream import EventStream
+from services.gateway.identity import PRINCIPAL, REQUEST_ID
+from services.gateway.json_body import unsupported
+from services.gateway.limits import Budget
+from services.gateway.message_rules import check_reasoning_kept
+from services.gateway.models import ModelDirectory, Target
+from services.gateway.seen_media import SeenMedia
+from services.gateway.token_count import CountedTokens, TokenEstimate, count_tokens
+from shared.clock import Clock
+from shared.errors import BadInput, Cancelled, MoontideError
+from shared.telemetry.tracing import Span, Telemetry
+
+log = logging.getLogger(__name__)
+
+LARGE_BODY_BYTES = 64 * 1024
+"""A larger body is read in a thread, so that other streams go on."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is kept of a body once its media are stored: the bytes themselves are free again."""
+
+    request: ChatRequest
+    model: str
+    """As the answer calls it."""
+    choices: int
+    stream: bool
+    include_usage: bool
+    logprobs: bool
+    one_call: bool
+    limit_name: str
+
+
+class ChatHandlers:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        clock: Clock,
+        telemetry: Telemetry,
+        models: ModelDirectory,
+        requests: ChatRequests,
+        chats: Chats,
+        seen: SeenMedia,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._telemetry = telemetry
+        self._models = models
+        self._requests = requests
+        self._chats = chats
+        self._seen = seen
+        self._active = Budget("requests", config.max_requests)
+        self._bodies = Budget("request bytes", config.bodies_max_bytes)
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/v1/chat/completions", self.chat),
+            web.post("/v1/tokenizers/estimate-token-count", self.count),
+        ]
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        """``POST /v1/chat/completions``."""
+        events = EventStream(request, self._config.write_timeout_seconds)
+        try:
+            return await self._chat(request, events)
+        except Exception as error:
+            if not events.started:
+                raise
+            if not isinstance(error, MoontideError):
+                log.exception("stream failed")
+            if not isinstance(error, Cancelled):
+                await events.fail(to_failure(error))
+            return events.response
+
+    async def count(self, request: web.Request) -> web.Response:
+        """``POST /v1/tokenizers/estimate-token-count``: the body of a chat, of which only the prompt counts."""
+        with self._active.take(), self._span(request, "count") as span:
+            _, target, chat = await self._read_chat(request)
+            span.set_attribute(ATTR_MODEL, target.model)
+            if not target.counts_tokens:
+                raise unsupported("model", "this model does not count tokens")
+            context = self._context(request, span.traceparent)
+            counted = await count_tokens(self._chats, context, chat)
+            span.set_attribute(ATTR_INPUT_TOKENS, counted.prompt_tokens)
+            return json_response(TokenEstimate(data=CountedTokens(total_tokens=counted.prompt_tokens)))
+
+    async def _chat(self, request: web.Request, events: EventStream) -> web.StreamResponse:
+        started = self._clock.monotonic_seconds()
+        with self._active.take(), self._span(request, "chat") as span:
+            wanted = await self._wanted(request)
+            span.set_attribute(ATTR_MODEL, wanted.request.model)
+            try:
+                with self._active.take(wanted.choices - 1):
+                    return await self._answer(request, events, wanted, span, started)
+            except BadInput as error:
+                raise chat_rules.as_sent(error, wanted.limit_name) from error
+
+    async def _answer(
+        self, request: web.Request, events: EventStream, wanted: Wanted, span: Span, started: float
+    ) -> web.StreamResponse:
+        context = self._context(request, span.traceparent)
+        head = AnswerHead(context.request_id, span.trace_id, wanted.model, int(self._clock.unix_seconds()))
+        calls = choices.requests(wanted.request, wanted.choices)
+        async with self._chats.accepted(context, calls, span.trace_id, wanted.one_call) as chat:
+            if wanted.stream:
+                response = await self._stream(chat, head, started, events, wanted.include_usage)
+            else:
+                response = await self._complete(chat, head, started, wanted)
+            _describe(span, chat.finished)
+            return response
+
+    def _span(self, request: web.Request, operation: str) -> AbstractContextManager[Span]:
+        attributes = {ATTR_REQUEST_ID: request[REQUEST_ID], ATTR_OPERATION: operation}
+        parent = request.headers.get("traceparent", "")
+        return self._telemetry.span(SPAN_HTTP_CHAT, parent=parent, kind="server", attributes=attributes)
+
+    def _context(self, request: web.Request, traceparent: str) -> RequestContext:
+        return RequestContext(
+            request_id=request[REQUEST_ID],
+            principal=request[PRINCIPAL],
+            deadline_unix_seconds=self._clock.unix_seconds() + self._config.request_timeout_seconds,
+            traceparent=traceparent,
+        )
+
+    async def _wanted(self, request: web.Request) -> Wanted:
+        body, target, chat = await self._read_chat(request)
+        return Wanted(
+            request=chat,
+            model=target.entry.id,
+            choices=body.n or 1,
+            stream=body.stream is True,
+            include_usage=body.stream_options is not None and body.stream_options.include_usage is True,
+            logprobs=body.logprobs is True,
+            one_call=body.parallel_tool_calls is False,
+            limit_name="max_tokens" if body.max_completion_tokens is None else "max_completion_tokens",
+        )
+
+    async def _read_chat(self, request: web.Request) -> tuple[ChatBody, Target, ChatRequest]:
+        """Raises BadInput, NotFound for the model, Busy."""
+        length = request.content_length
+        with self._bodies.take(self._config.body_max_bytes if length is None else length):
+            data = await self._read(request)
+            read, mode = chat_rules.read, self._config.sampling
+            body = await asyncio.to_thread(read, data, mode) if len(data) > LARGE_BODY_BYTES else read(data, mode)
+            target = await self._models.resolve(body.model)
+            check_served(body, target.capabilities)
+            if mode == "kimi" and chat_request.thinks(body, target):
+                check_reasoning_kept(body.messages)
+            return body, target, await self._requests.build(body, target, request[PRINCIPAL])
+
+    async def _read(self, request: web.Request) -> bytes:
+        """Not ``request.read()``, which would keep the bytes as long as the request lives."""
+        limit = self._config.body_max_bytes
+        too_large = BadInput(
+            "body_too_large",
+            f"the body is larger than {limit} bytes; upload large media with POST /v1/files",
+            status=413,
+        )
+        if (request.content_length or 0) > limit:
+            raise too_large
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._config.body_timeout_seconds):
+                async for piece in request.content.iter_any():
+                    size += len(piece)
+                    if size > limit:
+                        raise too_large
+                    pieces.append(piece)
+        except TimeoutError as error:
+            raise BadInput("body_timeout", "the body did not arrive in time", status=408) from error
+        return b"".join(pieces)
+
+    async def _stream(
+        self, chat: Chat, head: AnswerHead, started: float, events: EventStream, include_usage: bool
+    ) -> web.StreamResponse:
+        """Nothing is sent before the first item, so that a refusal has its own status."""
+        begun: set[int] = set()
+        async with events.kept_alive(self._config.heartbeat_seconds), aclosing(chat.items()) as items:
+            async for index, item in items:
+                begin = () if index in begun else (first_chunk(head, index),)
+                begun.add(index)
+                if not isinstance(item, ChatFinished):
+                    await events.send(*begin, delta_chunk(head, item, index))
+                    continue
+                await self._seen.remember(chat.principal, item.media)
+                chunks = [end_chunk(head, item, index)]
+                if chat.finished:
+                    total = self._clock.monotonic_seconds() - started
+                    chunks = last_chunks(head, chunks[0], chat.finished, total, include_usage)
+                await events.send(*begin, *chunks)
+        await events.done()
+        return events.response
+
+    async def _complete(self, chat: Chat, head: AnswerHead, started: float, wanted: Wanted) -> web.Response:
+        answers = [Answer() for _ in range(wanted.choices)]
+        async with aclosing(chat.items()) as items:
+            async for index, item in items:
+                if isinstance(item, ChatFinished):
+                    await self._seen.remember(chat.principal, item.media)
+                else:
+                    answers[index].add(item)
+        total = self._clock.monotonic_seconds() - started
+        return json_response(completion(head, answers, chat.finished, total, wanted.logprobs))
+
+
+def _describe(span: Span, finished: tuple[ChatFinished, ...]) -> None:
+    if not finished:
+        return
+    usage = choices.usage_of_all(finished)
+    span.set_attribute(ATTR_INPUT_TOKENS, usage.prompt_tokens)
+    span.set_attribute(ATTR_OUTPUT_TOKENS, usage.completion_tokens)
+    span.set_attribute(ATTR_MEDIA_TOKENS, usage.media_tokens)
+    span.set_attribute(ATTR_FINISH_REASONS, tuple(item.finish_reason for item in finished))
