@@ -94,8 +94,8 @@ def test_nats_is_imported_by_the_bus_only() -> None:
     assert places(nats_imports, others("shared/bus/")) == []
 
 
-KERNEL_EDGES = ("kernels/bench.py", "kernels/cpu/library.py")
-"""A program that prints what it measured, and the file that finds the compiled library beside itself."""
+KERNEL_EDGES = ("kernels/cpu/library.py",)
+"""The file that finds the compiled library beside itself."""
 
 
 def test_kernels_do_no_input_or_output() -> None:
