@@ -5,6 +5,8 @@ from likeliest to least (the lower id first on a tie) the first ``top_k``, of th
 those the ones with at least ``min_p`` of the likeliest's probability. A draw depends on (seed, position) only.
 """
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,8 +17,9 @@ from shared.errors import BadInput
 KEY_BITS = 2**64
 COLDEST = 1e-6
 """Up to this temperature the likeliest token is taken."""
-BORDERS = tuple(np.float32(border) for border in (2.0**-5, 2.0**-9, 2.0**-14, 2.0**-22, 0.0))
-"""Of weight, where the likeliest token has 1: what lies below is only sorted when it is needed."""
+BUCKET_SHIFT = 17
+"""Bits of a float32 that weights in one bucket may differ in: 64 buckets between a number and its double."""
+LAST_BUCKET = int(np.float32(1).view(np.int32)) >> BUCKET_SHIFT
 
 Row = NDArray[np.float32]
 
@@ -84,43 +87,48 @@ class Sampler:
 
 
 def choose(scores: Row, rule: SamplingRule, number: float) -> int:
-    """The id that ``number`` in [0, 1) falls on, by inversion over the tokens that are kept, likeliest first.
-
-    Only tokens above a border of weight are sorted; it is lowered until they suffice. The result does not depend on it.
-    """
+    """The id that ``number`` in [0, 1) falls on, by inversion over the tokens that are kept, likeliest first."""
     with np.errstate(over="ignore"):  # far below the largest, a score over a small temperature is -inf: weight 0
         weights = np.exp((scores - scores.max()) / np.float32(rule.temperature))
-    total = float(weights.sum(dtype=np.float64))
-    ids = reached = np.empty(0)
-    for border in BORDERS:
-        ids = np.flatnonzero(weights >= border)
-        if rule.top_k and len(ids) < rule.top_k and border:
-            continue
-        ids = ids[order(scores[ids])][: rule.top_k or None]
-        reached = np.cumsum(weights[ids], dtype=np.float64)
-        if rule.top_k or _suffices(float(border), float(reached[-1]), total, rule, number):
-            break
-    if rule.top_k:
-        total = float(reached[-1])
-    kept = _kept(weights[ids], reached, total, rule)
-    mass = total if rule.top_p == 1 and not rule.min_p else float(reached[kept - 1])
-    return int(ids[min(int(np.searchsorted(reached[:kept], number * mass, side="right")), kept - 1)])
-
-
-def _suffices(border: float, reached: float, total: float, rule: SamplingRule, number: float) -> bool:
-    """Whether the tokens above ``border`` hold all that are kept, or the one drawn."""
-    if rule.top_p < 1:
-        return reached >= rule.top_p * total
-    return border <= rule.min_p if rule.min_p else reached > number * total
-
-
-def _kept(weights: Row, reached: NDArray[np.float64], total: float, rule: SamplingRule) -> int:
-    kept = int(np.count_nonzero(weights))
-    if rule.top_p < 1:  # nucleus sampling, arXiv 1904.09751
-        kept = min(kept, int(np.searchsorted(reached, rule.top_p * total)) + 1)
+    ids = None
+    if 0 < rule.top_k < len(scores):
+        ids = ranked(scores, rule.top_k)
+        scores, weights = scores[ids], weights[ids]
+    whole = float(weights.sum(dtype=np.float64))
     if rule.min_p:  # arXiv 2407.01082; the largest weight is 1
-        kept = min(kept, int(np.count_nonzero(weights >= np.float32(rule.min_p))))
-    return max(kept, 1)
+        weights = np.where(weights < np.float32(rule.min_p), np.float32(0), weights)
+    line = Line(scores, weights)
+    mass = line.total
+    if rule.top_p < 1:  # nucleus sampling, arXiv 1904.09751
+        mass = line.find(rule.top_p * whole, "left")[1]
+    place = line.find(min(number * mass, float(np.nextafter(mass, 0))), "right")[0]
+    return place if ids is None else int(ids[place])
+
+
+class Line:
+    """Weights [W] in [0, 1], the largest 1, as lengths along a line, the likeliest token first.
+
+    Weights whose first bits are equal share a bucket; buckets are in order, and only the one asked for is sorted.
+    """
+
+    def __init__(self, scores: Row, weights: Row) -> None:
+        self._scores, self._weights = scores, weights
+        self._bucket = LAST_BUCKET - (weights.view(np.int32) >> BUCKET_SHIFT)  # positive floats order as their bits
+        self._ends = np.bincount(self._bucket, weights=weights, minlength=LAST_BUCKET + 1).cumsum()
+        self.total = float(self._ends[-1])
+
+    def find(self, length: float, side: Literal["left", "right"]) -> tuple[int, float]:
+        """The first token whose end is at least ("left") or beyond ("right") ``length``, and its end. Behind the line
+        it is the last one that has any weight."""
+        length = min(length, float(np.nextafter(self.total, 0)))
+        bucket = int(np.searchsorted(self._ends, length, side))
+        places = np.flatnonzero(self._bucket == bucket)
+        places = places[order(self._scores[places])]
+        ends = np.cumsum(self._weights[places], dtype=np.float64)
+        if bucket:
+            ends += self._ends[bucket - 1]
+        index = min(int(np.searchsorted(ends, length, side)), len(places) - 1)
+        return int(places[index]), float(ends[index])
 
 
 def ranked(scores: Row, count: int) -> NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """``python -m tests.measure.soak``: half an hour of constant load on an engine; nothing grows, and every page returns.
 
-Sessions of ``bench serve`` arrive at a constant rate. Once a second: resident bytes, and the cache's invariants. Nothing
-grows means: after a warm-up of the first third, the median of the last quarter's resident bytes exceeds that of the
+Sessions of ``bench serve`` arrive at a constant rate. Once a second: resident bytes, and the cache's invariants.
+Nothing grows means: after a warm-up of the first third, the median of the last quarter's resident bytes exceeds that of the
 first quarter by less than ``GROWTH_BYTES``. At the end every page must be free or an idle prefix. Prints one JSON line;
 exit code 1 when something grew. ``--break leak`` keeps a quarter of a MiB per call, which must be seen.
 """
@@ -36,6 +36,7 @@ class Watch:
     def __init__(self, driven: Rig) -> None:
         self._rig = driven
         self.resident: list[int] = []
+        self.seconds: list[float] = []
         self.cached: list[int] = []
 
     async def run(self) -> None:
@@ -43,6 +44,7 @@ class Watch:
             state = self._rig.engine.state
             state.cache.check_invariants(state.running)
             self.resident.append(resident_bytes())
+            self.seconds.append(self._rig.clock.monotonic_seconds())
             self.cached.append(state.cache.cached)
             if len(self.resident) % PROGRESS_SECONDS == 0:
                 calls, mib = self._rig.tally.calls, self.resident[-1] / 2**20
@@ -75,7 +77,7 @@ async def soak(directory: Path, minutes: float, seed: int, sessions_per_second: 
 
 def report(driven: Rig, watch: Watch, lost: int) -> dict[str, Any]:
     growth, tally = watch.growth_bytes(), driven.tally
-    observed = len(watch.resident) * (1 - WARM_UP) * 0.75
+    observed = (watch.seconds[-1] - watch.seconds[0]) * (1 - WARM_UP) * 0.75
     return {
         "calls": tally.calls,
         "answer_tokens": tally.answer_tokens,

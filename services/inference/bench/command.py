@@ -1,4 +1,4 @@
-"""``python -m services.inference bench engine``: arguments, progress, the report as a table or JSON."""
+"""``python -m services.inference bench engine|serve``: arguments, progress, the report as a table or JSON."""
 
 import argparse
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from services.inference.bench import serve
 from services.inference.bench.contest import OURS, Check, Machine, Player, Report, cosine, play, summary
 from services.inference.bench.machine import MemoryProbe
 from services.inference.bench.runner import Request
@@ -26,7 +27,9 @@ RANKS = presets.BENCH_TEXT["vocab_size"] - presets.SPECIALS
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="moontide bench")
-    add_parser(parser.add_subparsers(required=True, metavar="WHAT"))
+    commands = parser.add_subparsers(required=True, metavar="WHAT")
+    add_parser(commands)
+    serve.add_parser(commands)
     parsed = parser.parse_args(arguments)
     return parsed.run(parsed)
 

@@ -104,7 +104,9 @@ class Rig:
                 self.tally.busy += 1
                 await self.clock.sleep(busy.retry_after_seconds or 1.0)
 
-    async def _call(self, owner: str, call: Call, prompt: list[int], media: tuple[Medium, ...], due: float) -> list[int]:
+    async def _call(
+        self, owner: str, call: Call, prompt: list[int], media: tuple[Medium, ...], due: float
+    ) -> list[int]:
         """Prompt and answer."""
         number = self.engine.next_number()
         sequence = Sequence(
