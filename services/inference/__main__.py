@@ -1,4 +1,4 @@
-"""``python -m services.inference``: one inference process; a command line with ``checkpoint``, ``plan`` or ``bench``."""
+"""``python -m services.inference``: one inference process; with ``checkpoint``, ``plan`` or ``bench`` a command."""
 
 import sys
 

@@ -1,9 +1,9 @@
 """``python -m tests.measure.soak``: half an hour of constant load on an engine; nothing grows, and every page returns.
 
 Sessions of ``bench serve`` arrive at a constant rate. Once a second: resident bytes, and the cache's invariants.
-Nothing grows means: after a warm-up of the first third, the median of the last quarter's resident bytes exceeds that of the
-first quarter by less than ``GROWTH_BYTES``. At the end every page must be free or an idle prefix. Prints one JSON line;
-exit code 1 when something grew. ``--break leak`` keeps a quarter of a MiB per call, which must be seen.
+Nothing grows means: after a warm-up of the first third, the median of the last quarter's resident bytes exceeds that
+of the first quarter by less than ``GROWTH_BYTES``. At the end every page must be free or an idle prefix. Prints one
+JSON line; exit code 1 when something grew. ``--break leak`` keeps a quarter of a MiB per call, which must be seen.
 """
 
 import argparse

@@ -77,7 +77,8 @@ class Player:
     def ask(self, request: Request) -> Answer:
         """Raises Unavailable when the process has ended; what it said is on standard error."""
         stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None and stdout is not None
+        assert stdin is not None
+        assert stdout is not None
         try:
             stdin.write(msgspec.json.encode(request) + b"\n")
             stdin.flush()

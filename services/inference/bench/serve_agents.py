@@ -1,8 +1,8 @@
 """300 agents in a cache of half the size they need: what prefixes are worth, with the real schedule in virtual time.
 
 Agents with shared and own prefixes call, wait for a tool, and call again with more. Schedule, page cache and eviction
-are the real ones; forwards take virtual time. Output: prefix hits of an unlimited cache, and of one of half the working set
-with announced pauses (believed within a factor) and as plain LRU.
+are the real ones; forwards take virtual time. Output: prefix hits of an unlimited cache, and of one of half the
+working set with announced pauses (believed within a factor) and as plain LRU.
 """
 
 import heapq

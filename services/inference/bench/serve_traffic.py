@@ -1,8 +1,8 @@
 """Who calls, when, and with what: made-up sessions in the shapes of real ones. Pure.
 
 Input: seed, rate, vocabulary. Output: ``Session`` after session, in order of arrival (Poisson). Agents share one of a
-few long prefixes, call again after their tools' pauses with all that was said, and announce each pause about right; chats
-come once, short or long; pictures are few and seen again.
+few long prefixes, call again after their tools' pauses with all that was said, and announce each pause about right;
+chats come once, short or long; pictures are few and seen again.
 """
 
 import random
