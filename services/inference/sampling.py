@@ -74,9 +74,11 @@ class Sampler:
             seen = scores[self._seen]
             scores[self._seen] = np.where(seen > 0, seen / penalty, seen * penalty)
         if self._counts is not None:
-            scores -= np.float32(rule.presence_penalty) * (self._counts > 0)
-            scores -= np.float32(rule.frequency_penalty) * self._counts.astype(np.float32)
-        np.add.at(scores, self._bias_ids, self._biases)
+            ids = np.flatnonzero(self._counts)
+            once = scores[ids] - np.float32(rule.presence_penalty)
+            scores[ids] = once - np.float32(rule.frequency_penalty) * self._counts[ids].astype(np.float32)
+        if len(self._bias_ids):
+            np.add.at(scores, self._bias_ids, self._biases)
         if self._forbidden is not None:
             scores[self._forbidden] = -np.inf
         if mask:
@@ -98,7 +100,7 @@ def choose(scores: Row, rule: SamplingRule, number: float) -> int:
         scores, weights = scores[ids], weights[ids]
     whole = float(weights.sum(dtype=np.float64))
     if rule.min_p:  # arXiv 2407.01082; the largest weight is 1
-        weights = np.where(weights < np.float32(rule.min_p), np.float32(0), weights)
+        weights *= weights >= np.float32(rule.min_p)
     line = Line(scores, weights)
     mass = line.total
     if rule.top_p < 1:  # nucleus sampling, arXiv 1904.09751
@@ -157,8 +159,9 @@ def order(scores: Row) -> NDArray[np.int64]:
 def logprobs(logits: Row, token: int, top: int) -> Logprobs:
     """Log-softmax of the model's own logits, in float64: of ``token``, and of the ``top`` likeliest."""
     wide = logits.astype(np.float64)
-    largest = wide.max()
-    total = largest + np.log(np.exp(wide - largest).sum())
+    largest = float(logits.max())
+    powers = np.subtract(wide, largest)
+    total = largest + np.log(np.exp(powers, out=powers).sum())
     ids = ranked(logits, top) if top else np.empty(0, dtype=np.int64)
     return Logprobs(
         chosen=float(wide[token] - total), top_ids=tuple(ids.tolist()), top=tuple((wide[ids] - total).tolist())
