@@ -9,6 +9,7 @@ MAX_TOKENS ?= 96
 SEED ?= 1
 CASES ?=
 REQUESTS ?= 10000
+MINUTES ?= 30
 BREAK ?=
 
 BIN := $(VENV)/bin
@@ -23,7 +24,7 @@ CLIP := .make/demo.mp4
 export MEDIA ASK
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit fuzz-api fuzz-language bench-encoding oracle layer long-context determinism chaos-engine prefixes between-forwards overhead size clean
+.PHONY: help setup demo test check unit fuzz-api fuzz-language bench-encoding oracle layer long-context determinism chaos-engine prefixes soak between-forwards step-overhead int4 overhead size clean
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +71,15 @@ chaos-engine: $(DEV) ## 10,000 requests while engines, shards and encoders are k
 
 prefixes: $(DEV) ## prefix hits of 300 agents in half the memory they need, plain LRU beside it, as JSON
 	@$(BIN)/python -m tests.measure.prefixes
+
+soak: $(DEV) ## constant load on an engine: nothing grows (MINUTES=, SEED=, BREAK=leak), one JSON line
+	@$(BIN)/python -m tests.measure.soak --minutes $(MINUTES) --seed $(SEED) --break "$(BREAK)"
+
+step-overhead: $(DEV) ## what of a step at batch 16 is not the model, on a K2-shaped checkpoint (1 GB), as JSON
+	@$(BIN)/python -m tests.measure.step_overhead
+
+int4: $(DEV) ## memory and decode speed of INT4 experts against bfloat16 ones (writes 4 GB to TMPDIR), as JSON
+	@$(BIN)/python -m tests.measure.int4
 
 between-forwards: $(DEV) ## what engine and sampling take between two forwards, as JSON
 	@$(BIN)/python -m tests.measure.between_forwards

@@ -1,4 +1,4 @@
-"""``python -m services.inference``: one inference process; with ``checkpoint …`` or ``plan …`` a command line."""
+"""``python -m services.inference``: one inference process; with ``checkpoint``, ``plan`` or ``bench`` a command."""
 
 import sys
 
@@ -9,6 +9,10 @@ def run(arguments: list[str]) -> None:
         from services.inference.plan import main as plan  # without torch
 
         sys.exit(plan(arguments[1:]))
+    if arguments[:1] == ["bench"]:
+        from services.inference.bench.command import main as bench
+
+        sys.exit(bench(arguments[1:]))
     if arguments:
         from services.inference.command import main as command
 

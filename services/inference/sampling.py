@@ -5,6 +5,8 @@ from likeliest to least (the lower id first on a tie) the first ``top_k``, of th
 those the ones with at least ``min_p`` of the likeliest's probability. A draw depends on (seed, position) only.
 """
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,8 +17,11 @@ from shared.errors import BadInput
 KEY_BITS = 2**64
 COLDEST = 1e-6
 """Up to this temperature the likeliest token is taken."""
-BORDERS = tuple(np.float32(border) for border in (2.0**-5, 2.0**-9, 2.0**-14, 2.0**-22, 0.0))
-"""Of weight, where the likeliest token has 1: what lies below is only sorted when it is needed."""
+BUCKET_SHIFT = 17
+"""Bits of a float32 that weights in one bucket may differ in: 64 buckets between a number and its double."""
+ROWS = 64
+"""Scores of which only the largest is looked at first."""
+LAST_BUCKET = int(np.float32(1).view(np.int32)) >> BUCKET_SHIFT
 
 Row = NDArray[np.float32]
 
@@ -69,9 +74,11 @@ class Sampler:
             seen = scores[self._seen]
             scores[self._seen] = np.where(seen > 0, seen / penalty, seen * penalty)
         if self._counts is not None:
-            scores -= np.float32(rule.presence_penalty) * (self._counts > 0)
-            scores -= np.float32(rule.frequency_penalty) * self._counts.astype(np.float32)
-        np.add.at(scores, self._bias_ids, self._biases)
+            ids = np.flatnonzero(self._counts)
+            once = scores[ids] - np.float32(rule.presence_penalty)
+            scores[ids] = once - np.float32(rule.frequency_penalty) * self._counts[ids].astype(np.float32)
+        if len(self._bias_ids):
+            np.add.at(scores, self._bias_ids, self._biases)
         if self._forbidden is not None:
             scores[self._forbidden] = -np.inf
         if mask:
@@ -84,50 +91,57 @@ class Sampler:
 
 
 def choose(scores: Row, rule: SamplingRule, number: float) -> int:
-    """The id that ``number`` in [0, 1) falls on, by inversion over the tokens that are kept, likeliest first.
-
-    Only tokens above a border of weight are sorted; it is lowered until they suffice. The result does not depend on it.
-    """
+    """The id that ``number`` in [0, 1) falls on, by inversion over the tokens that are kept, likeliest first."""
     with np.errstate(over="ignore"):  # far below the largest, a score over a small temperature is -inf: weight 0
         weights = np.exp((scores - scores.max()) / np.float32(rule.temperature))
-    total = float(weights.sum(dtype=np.float64))
-    ids = reached = np.empty(0)
-    for border in BORDERS:
-        ids = np.flatnonzero(weights >= border)
-        if rule.top_k and len(ids) < rule.top_k and border:
-            continue
-        ids = ids[order(scores[ids])][: rule.top_k or None]
-        reached = np.cumsum(weights[ids], dtype=np.float64)
-        if rule.top_k or _suffices(float(border), float(reached[-1]), total, rule, number):
-            break
-    if rule.top_k:
-        total = float(reached[-1])
-    kept = _kept(weights[ids], reached, total, rule)
-    mass = total if rule.top_p == 1 and not rule.min_p else float(reached[kept - 1])
-    return int(ids[min(int(np.searchsorted(reached[:kept], number * mass, side="right")), kept - 1)])
-
-
-def _suffices(border: float, reached: float, total: float, rule: SamplingRule, number: float) -> bool:
-    """Whether the tokens above ``border`` hold all that are kept, or the one drawn."""
-    if rule.top_p < 1:
-        return reached >= rule.top_p * total
-    return border <= rule.min_p if rule.min_p else reached > number * total
-
-
-def _kept(weights: Row, reached: NDArray[np.float64], total: float, rule: SamplingRule) -> int:
-    kept = int(np.count_nonzero(weights))
-    if rule.top_p < 1:  # nucleus sampling, arXiv 1904.09751
-        kept = min(kept, int(np.searchsorted(reached, rule.top_p * total)) + 1)
+    ids = None
+    if 0 < rule.top_k < len(scores):
+        ids = ranked(scores, rule.top_k)
+        scores, weights = scores[ids], weights[ids]
+    whole = float(weights.sum(dtype=np.float64))
     if rule.min_p:  # arXiv 2407.01082; the largest weight is 1
-        kept = min(kept, int(np.count_nonzero(weights >= np.float32(rule.min_p))))
-    return max(kept, 1)
+        weights *= weights >= np.float32(rule.min_p)
+    line = Line(scores, weights)
+    mass = line.total
+    if rule.top_p < 1:  # nucleus sampling, arXiv 1904.09751
+        mass = line.find(rule.top_p * whole, "left")[1]
+    place = line.find(min(number * mass, float(np.nextafter(mass, 0))), "right")[0]
+    return place if ids is None else int(ids[place])
+
+
+class Line:
+    """Weights [W] in [0, 1], the largest 1, as lengths along a line, the likeliest token first.
+
+    Weights whose first bits are equal share a bucket; buckets are in order, and only the one asked for is sorted.
+    """
+
+    def __init__(self, scores: Row, weights: Row) -> None:
+        self._scores, self._weights = scores, weights
+        self._bucket = LAST_BUCKET - (weights.view(np.int32) >> BUCKET_SHIFT)  # positive floats order as their bits
+        self._ends = np.bincount(self._bucket, weights=weights, minlength=LAST_BUCKET + 1).cumsum()
+        self.total = float(self._ends[-1])
+
+    def find(self, length: float, side: Literal["left", "right"]) -> tuple[int, float]:
+        """The first token whose end is at least ("left") or beyond ("right") ``length``, and its end. Behind the line
+        it is the last one that has any weight."""
+        length = min(length, float(np.nextafter(self.total, 0)))
+        bucket = int(np.searchsorted(self._ends, length, side))
+        places = np.flatnonzero(self._bucket == bucket)
+        places = places[order(self._scores[places])]
+        ends = np.cumsum(self._weights[places], dtype=np.float64)
+        if bucket:
+            ends += self._ends[bucket - 1]
+        index = min(int(np.searchsorted(ends, length, side)), len(places) - 1)
+        return int(places[index]), float(ends[index])
 
 
 def ranked(scores: Row, count: int) -> NDArray[np.int64]:
     """The ids of the ``count`` largest scores, the largest first, the lower id first on a tie."""
     if count >= len(scores):
         return order(scores)
-    border = np.partition(scores, len(scores) - count)[len(scores) - count]
+    columns = scores[: len(scores) // ROWS * ROWS].reshape(ROWS, -1)
+    heads = columns.max(axis=0) if columns.shape[1] >= count else scores  # each has one score that high
+    border = np.partition(heads, len(heads) - count)[len(heads) - count]
     ids = np.flatnonzero(scores >= border)
     return ids[order(scores[ids])][:count]
 
@@ -145,8 +159,9 @@ def order(scores: Row) -> NDArray[np.int64]:
 def logprobs(logits: Row, token: int, top: int) -> Logprobs:
     """Log-softmax of the model's own logits, in float64: of ``token``, and of the ``top`` likeliest."""
     wide = logits.astype(np.float64)
-    largest = wide.max()
-    total = largest + np.log(np.exp(wide - largest).sum())
+    largest = float(logits.max())
+    powers = np.subtract(wide, largest)
+    total = largest + np.log(np.exp(powers, out=powers).sum())
     ids = ranked(logits, top) if top else np.empty(0, dtype=np.int64)
     return Logprobs(
         chosen=float(wide[token] - total), top_ids=tuple(ids.tolist()), top=tuple((wide[ids] - total).tolist())

@@ -6,13 +6,13 @@ from collections import Counter
 
 import pytest
 
+from services.inference.bench.serve_agents import measure
 from services.inference.cache import PageCache
 from services.inference.fairness import FairShare
 from services.inference.rates import Rates
 from services.inference.schedule import Limits, State, Work, advance, schedule, submit, withdraw
 from services.inference.sequence import Sequence
 from services.inference.shelf import Shelf
-from tests.measure.prefixes import measure
 
 PAGE = 16
 
@@ -143,5 +143,5 @@ def test_retry_after_is_measured() -> None:
 def test_announced_pauses_keep_nine_tenths_of_the_hits_in_half_the_memory() -> None:
     """``python -m tests.measure.prefixes``, with another seed."""
     result = measure(300, 12, seed=2)
-    assert result["announced_of_unlimited"] >= 0.9, result
-    assert result["announced_of_unlimited"] > result["lru_of_unlimited"], result
+    assert result.announced_of_unlimited >= 0.9, result
+    assert result.announced_of_unlimited > result.lru_of_unlimited, result
