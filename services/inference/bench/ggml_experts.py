@@ -10,8 +10,8 @@ from ctypes import POINTER, c_bool, c_char, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
 from typing import Any
 
-import gguf
-import llama_cpp
+import gguf  # pyright: ignore[reportMissingImports]
+import llama_cpp  # pyright: ignore[reportMissingImports]
 import numpy as np
 
 from services.inference.bench.works import chosen_experts
@@ -104,7 +104,7 @@ class _Functions:
 
 def _library() -> Any:
     """The functions above with their types, as attributes. The libraries are loaded by llama_cpp already."""
-    folder = Path(llama_cpp.__file__).parent / "lib"
+    folder = Path(str(llama_cpp.__file__)).parent / "lib"
     functions = _Functions([ctypes.CDLL(str(path)) for path in sorted(folder.glob("libggml*.so"))])
     found = type("ggml", (), {})()
     for name, (result, arguments) in _SIGNATURES.items():

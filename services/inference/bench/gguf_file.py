@@ -7,7 +7,7 @@ Input: checkpoint directory. Output: a file. Names and shapes are those of llama
 from collections import defaultdict
 from pathlib import Path
 
-import gguf
+import gguf  # pyright: ignore[reportMissingImports]
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor

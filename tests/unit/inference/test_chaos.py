@@ -24,7 +24,7 @@ def test_a_storm_loses_nothing() -> None:
 
 @pytest.mark.parametrize("broken", BREAKS)
 def test_planted_defects_are_seen(broken: str) -> None:
-    assert run(seed=2, count=60, broken=broken)["faults"] > 0
+    assert run(seed=2, count=150, broken=broken)["faults"] > 0
 
 
 async def lose_a_shard(directory: Path) -> None:
