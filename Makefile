@@ -24,7 +24,7 @@ CLIP := .make/demo.mp4
 export MEDIA ASK
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit fuzz-api fuzz-language bench-encoding oracle layer long-context determinism chaos-engine prefixes soak between-forwards step-overhead int4 overhead size clean
+.PHONY: help setup demo test check unit fuzz-api fuzz-language bench-encoding oracle layer long-context determinism chaos-engine prefixes soak between-forwards step-overhead int4 overhead size clean bench-grammar
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ fuzz-language: $(DEV) ## a million streamed answers against the whole messages (
 
 bench-encoding: $(DEV) ## encoding against tiktoken driven directly, and round trips, as JSON
 	@$(BIN)/python -m tests.measure.language
+
+bench-grammar: $(DEV) ## what grammars cost per token and per schema at the released vocabulary, as JSON
+	@$(BIN)/python -m tests.measure.grammar --seed $(SEED)
 
 setup: $(DEV) ## only install what demo and test need
 

@@ -21,6 +21,7 @@ from shared.language.grammar.nodes import (
     Seq,
     Text,
 )
+from shared.language.grammar.shortest import TooLarge, of_all_behind, of_one
 from shared.language.grammar.utf8 import byte_ranges
 
 DEAD = -1
@@ -30,6 +31,8 @@ MAX_STACKS = 4096
 """In one state."""
 MAX_SEARCH = 50_000
 """States looked at for the shortest text that two pieces both accept."""
+MAX_SEARCH_AT_ONCE = 20_000
+"""States whose shortest texts are found together: up to half a second of compiling."""
 DIGITS = sum(1 << byte for byte in b"0123456789")
 MINUS = 1 << ord("-")
 
@@ -55,6 +58,7 @@ class Automaton:
         self._state_numbers: dict[tuple[tuple[int, ...], bool], int] = {}
         self._steps: dict[int, int] = {}
         self._shortest: dict[int, bytes | None] = {}
+        self._found: dict[int, bytes | None] = {}
         self._stack_shortest: dict[int, bytes] = {END: b""}
         self._rule_names = {name: index for index, name in enumerate(grammar.rules)}
         self._rules = [self._number(body) for body in grammar.rules.values()]
@@ -305,27 +309,29 @@ class Automaton:
         return text
 
     def _searched(self, item: int) -> bytes | None:
-        """Breadth first, smaller bytes first, over what two pieces (or a divisor) allow together."""
-        self._shortest.setdefault(item, b"")  # while searching, it counts as possible
-        first = self._push(item, END)
-        seen = {first}
-        level = [(first, b"")]
-        while level:
-            following = []
-            for stack, text in level:
-                if self._may_be_empty(self._stacks[stack][0]):
-                    self._shortest.pop(item, None)
-                    return text
-                for byte in self._useful_bytes(self._stacks[stack][0]):
-                    behind = self._behind(stack, byte)
-                    if behind >= 0 and behind not in seen:
-                        seen.add(behind)
-                        following.append((behind, text + bytes((byte,))))
-            if len(seen) > MAX_SEARCH:
-                raise BadInput("chat.unsupported_schema", "a pattern or number of the schema is too complex")
-            level = following
-        self._shortest.pop(item, None)
-        return None
+        """Over what two pieces (or a divisor) allow together: at once for all that the piece can become, so that
+        no token has to wait for a search; where that is too much, each for itself."""
+        if item not in self._found:
+            try:
+                self._found |= of_all_behind(item, self._followers, self._may_be_empty, MAX_SEARCH_AT_ONCE)
+            except TooLarge:
+                self._found[item] = self._searched_alone(item)
+        return self._found[item]
+
+    def _searched_alone(self, item: int) -> bytes | None:
+        try:
+            return of_one(item, self._followers, self._may_be_empty, MAX_SEARCH)
+        except TooLarge as error:
+            message = "a pattern or number of the schema is too complex"
+            raise BadInput("chat.unsupported_schema", message) from error
+
+    def _followers(self, item: int) -> Iterator[tuple[int, int]]:
+        """Bytes that lead on, and what the item is behind them."""
+        stack = self._push(item, END)
+        for byte in self._useful_bytes(item):
+            behind = self._behind(stack, byte)
+            if behind >= 0:
+                yield byte, self._stacks[behind][0]
 
     def _useful_bytes(self, item: int) -> Iterator[int]:
         """Of bytes that an item cannot tell apart, the least."""
