@@ -9,8 +9,8 @@ from services.tokenizer.sampling import recommended_temperature, recommended_top
 
 
 def variants(model: str, checkpoint: Checkpoint) -> tuple[ModelVariant, ...]:
-    """Empty for a model that has one mode only. Limits stay the checkpoint's defaults, which yield to a long prompt: named
-    here they would count as the request's own, and be refused where they do not fit."""
+    """Empty for a model that has one mode only. Limits stay the checkpoint's defaults, which yield to a long prompt:
+    named here they would count as the request's own, and be refused where they do not fit."""
     if not checkpoint.thinks:
         return ()
     return tuple(

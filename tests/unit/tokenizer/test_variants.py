@@ -8,14 +8,14 @@ from services.tokenizer.sampling import Decoding, Situation, decide
 from services.tokenizer.variants import variants
 from shared.errors import BadInput
 from shared.language.template import k26_template
-from shared.language.vocabulary import tiny_vocabulary
+from shared.language.vocabulary import Vocabulary, tiny_vocabulary
 
 CONTEXT = 1000
 PROMPT = 200
 
 
 def checkpoint(defaults: GenerationDefaults, model_type: str = "kimi_k25") -> Checkpoint:
-    vocabulary = tiny_vocabulary()
+    vocabulary = Vocabulary(tiny_vocabulary())
     text = TextSection(max_position_embeddings=CONTEXT, vocab_size=vocabulary.size)
     settings = ModelSettings(model_type=model_type, text_config=text)
     return Checkpoint(vocabulary, settings, defaults, "unknown", k26_template)
