@@ -9,7 +9,8 @@ from services.tokenizer.sampling import recommended_temperature, recommended_top
 
 
 def variants(model: str, checkpoint: Checkpoint) -> tuple[ModelVariant, ...]:
-    """Empty for a model that has one mode only."""
+    """Empty for a model that has one mode only. Limits stay the checkpoint's defaults, which yield to a long prompt:
+    named here they would count as the request's own, and be refused where they do not fit."""
     if not checkpoint.thinks:
         return ()
     return tuple(
@@ -18,7 +19,6 @@ def variants(model: str, checkpoint: Checkpoint) -> tuple[ModelVariant, ...]:
             thinking=thinking,
             temperature=recommended_temperature(checkpoint, thinking=thinking),
             top_p=recommended_top_p(checkpoint),
-            max_tokens=checkpoint.defaults.max_new_tokens,
         )
         for suffix, thinking in (("instant", False), ("thinking", True))
     )

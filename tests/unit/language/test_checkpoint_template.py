@@ -14,7 +14,7 @@ from shared.language.checkpoint_template import CheckpointTemplate
 from shared.language.prompt import PromptEncoder
 from shared.language.sandbox import BoundedTemplate, TemplateFailed
 from shared.language.segments import Marker, Segment, joined
-from shared.language.template import Turn, opens_reasoning, render
+from shared.language.template import Turn, k26_template, opens_reasoning, render
 from shared.language.vocabulary import Vocabulary, tiny_vocabulary
 
 VOCABULARY = Vocabulary(tiny_vocabulary())
@@ -120,8 +120,8 @@ def test_the_same_rules_give_the_same_segments(
     messages: list[Message], tools: list[Any], thinking: bool, preserve: bool
 ) -> None:
     built_in, own = (
-        render(messages, tools, thinking=thinking, preserve_thinking=preserve, **options)
-        for options in ({}, {"template": OWN})
+        render(messages, tools, thinking=thinking, preserve_thinking=preserve, template=template)
+        for template in (k26_template, OWN)
     )
     assert flat(own) == flat(built_in)
     assert opens_reasoning(own) == opens_reasoning(built_in) == thinking
