@@ -68,7 +68,7 @@ def test_the_default_limit_yields_to_a_long_prompt(suffix: str, own: int | None,
     assert drawn(suffix, GenerationDefaults(max_new_tokens=own)).max_tokens == limit
 
 
-@pytest.mark.parametrize(("prompt", "wanted", "param"), [(CONTEXT, None, "messages"), (PROMPT, 801, "max_tokens")])
+@pytest.mark.parametrize(("prompt", "wanted", "param"), [(CONTEXT + 1, None, "messages"), (PROMPT, 801, "max_tokens")])
 def test_what_exceeds_the_context_is_refused(prompt: int, wanted: int | None, param: str) -> None:
     request = ChatRequest(model="m", messages=(b"",), sampling=Sampling(max_tokens=wanted))
     with pytest.raises(BadInput) as caught:
