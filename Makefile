@@ -24,7 +24,7 @@ CLIP := .make/demo.mp4
 export MEDIA ASK
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit fuzz-api fuzz-language bench-encoding oracle layer long-context determinism chaos-engine prefixes soak between-forwards step-overhead int4 overhead size clean bench-grammar
+.PHONY: help setup demo test check unit fuzz-api fuzz-language bench-encoding oracle layer long-context determinism chaos-engine prefixes soak between-forwards step-overhead int4 overhead size clean bench-grammar grammar-tools verify-self
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -95,6 +95,12 @@ bench-encoding: $(DEV) ## encoding against tiktoken driven directly, and round t
 
 bench-grammar: $(DEV) ## what grammars cost per token and per schema at the released vocabulary, as JSON
 	@$(BIN)/python -m tests.measure.grammar --seed $(SEED)
+
+grammar-tools: $(DEV) ## calls and formatted answers of random weights under 300 schemas (SEED=, CASES=, BREAK=), as JSON
+	@$(BIN)/python -m tests.measure.constrained --seed $(SEED) --cases $(or $(CASES),0) --break "$(BREAK)"
+
+verify-self: $(DEV) ## moontide judged by `moontide verify`, every check in both sampling modes (10 minutes), as JSON
+	@$(BIN)/python -m tests.measure.verify_self
 
 setup: $(DEV) ## only install what demo and test need
 

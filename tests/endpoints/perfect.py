@@ -91,6 +91,8 @@ class PerfectEndpoint:
     defect: str = ""
     refuses: frozenset[str] = frozenset()
     """Capabilities that are openly refused: tools, response_format, images, video."""
+    random_weights: bool = False
+    """Says so of its model."""
     url: str = ""
     requests: list[dict[str, Any]] = field(default_factory=list)
     open_streams: int = 0
@@ -109,7 +111,8 @@ class PerfectEndpoint:
             return web.json_response(Refusal(error.status, error.reason).body(), status=error.status)
 
     async def models(self, request: web.Request) -> web.StreamResponse:
-        rows = [] if self.defect == "lists_no_models" else [{"id": MODEL, "object": "model", "owned_by": "tests"}]
+        row = {"id": MODEL, "object": "model", "owned_by": "tests", "random_weights": self.random_weights}
+        rows = [] if self.defect == "lists_no_models" else [row]
         return web.json_response({"object": "list", "data": rows})
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
@@ -356,10 +359,12 @@ def words(seed: str) -> str:
 
 
 @asynccontextmanager
-async def serving_perfect(defect: str = "", refuses: frozenset[str] = frozenset()) -> AsyncIterator[PerfectEndpoint]:
+async def serving_perfect(
+    defect: str = "", refuses: frozenset[str] = frozenset(), *, random_weights: bool = False
+) -> AsyncIterator[PerfectEndpoint]:
     """A running endpoint; stopped, with its connections, on exit."""
     assert not defect or defect in DEFECTS, defect
-    endpoint = PerfectEndpoint(defect, refuses)
+    endpoint = PerfectEndpoint(defect, refuses, random_weights)
     app = web.Application(middlewares=[endpoint.errors], client_max_size=64 * 1024 * 1024)
     app.router.add_get("/v1/models", endpoint.models)
     app.router.add_post("/v1/chat/completions", endpoint.chat)

@@ -63,6 +63,15 @@ async def test_a_planted_defect_is_named_by_its_check_and_by_no_other(defect: st
     assert without.exit_code == 0, "without its check, the defect goes unseen"
 
 
+async def test_a_model_that_says_that_it_is_noise_need_not_call_by_itself() -> None:
+    auto = tuple(check for check in CHECKS if check.name == "choice.auto")
+    async with serving_perfect("never_calls_by_itself", random_weights=True) as endpoint:
+        card = await verified(endpoint, auto, strict=True)
+    assert [(outcome.status, outcome.measured) for outcome in card.outcomes] == [
+        ("passed", {"judged": "form only, the weights are random"})
+    ]
+
+
 @pytest.mark.parametrize(
     ("refused", "names"),
     [

@@ -16,6 +16,13 @@ def model_ids(body: Any) -> list[str]:
     return [name for name in found if isinstance(name, str) and name]
 
 
+def random_weights(body: Any, model: str) -> bool:
+    """Whether a model list says so of ``model``."""
+    rows = body.get("data") if isinstance(body, dict) else None
+    found = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return any(row.get("id") == model and row.get("random_weights") is True for row in found)
+
+
 async def models(probe: Probe) -> None:
     exchange = accepted(await probe.exchange(MODELS))
     body = exchange.json()

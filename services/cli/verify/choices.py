@@ -14,13 +14,16 @@ async def none(probe: Probe) -> None:
     require(not reply.calls, f"{reply.calls and reply.calls[0].name!r} is called all the same", reply.exchange)
 
 
-async def auto(probe: Probe) -> None:
+async def auto(probe: Probe) -> dict[str, str] | None:
+    """Of a model that says that its weights are random only the form is judged: it does nothing that it is asked to."""
     asked = await _ask(probe, "Please call the tool get_weather for Kyoto.", "auto")
-    require(bool(asked.calls), "asked to call a tool, no call came", asked.exchange)
+    called = bool(asked.calls) or probe.target.random_weights
+    require(called, "asked to call a tool, no call came", asked.exchange)
     strange = [call.name for call in asked.calls if call.name not in NAMES]
     require(not strange, f"{strange} is called, which is not offered", asked.exchange)
     greeted = await _ask(probe, GREETING, "auto")
     require(not greeted.calls, "a tool is called where a greeting was asked for", greeted.exchange)
+    return None if asked.calls else {"judged": "form only, the weights are random"}
 
 
 async def required(probe: Probe) -> None:

@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -122,7 +123,7 @@ async def _with_model(probe: Probe) -> Target:
     if not model:
         text = f"{listed.url} (HTTP {listed.status}) lists no model: name one with --model"
         raise NotFound("verify.no_model", text)
-    return Target(probe.target.url, model, probe.target.key, probe.target.concurrency, probe.target.extra)
+    return replace(probe.target, model=model, random_weights=answers.random_weights(listed.json(), model))
 
 
 async def _outcome(check: Check, probe: Probe, *, strict: bool) -> Outcome:

@@ -50,6 +50,8 @@ class Target:
     concurrency: tuple[int, ...] = (1, 8, 64)
     extra: dict[str, Any] = field(default_factory=dict)
     """Fields of every chat body."""
+    random_weights: bool = False
+    """What the model list says of the model: nothing that it says means anything."""
 
 
 class Probe:
