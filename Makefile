@@ -96,7 +96,7 @@ bench-encoding: $(DEV) ## encoding against tiktoken driven directly, and round t
 bench-grammar: $(DEV) ## what grammars cost per token and per schema at the released vocabulary, as JSON
 	@$(BIN)/python -m tests.measure.grammar --seed $(SEED)
 
-grammar-tools: $(DEV) ## calls and formatted answers of random weights under 300 schemas (SEED=, CASES=, BREAK=), as JSON
+grammar-tools: $(DEV) ## calls and formatted answers of random weights under 300 schemas (20 minutes; SEED=, CASES=, BREAK=), as JSON
 	@$(BIN)/python -m tests.measure.constrained --seed $(SEED) --cases $(or $(CASES),0) --break "$(BREAK)"
 
 verify-self: $(DEV) ## moontide judged by `moontide verify`, every check in both sampling modes (10 minutes), as JSON

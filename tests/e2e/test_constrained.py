@@ -49,7 +49,7 @@ def test_a_kill_in_the_middle_of_the_arguments_changes_no_character(stack: Stack
 def arguments(stack: Stack, request: dict[str, Any], victim: str = "") -> list[str]:
     """Of all calls; ``victim`` is killed once some characters have come."""
     found: list[str] = []
-    messages = [{"role": "user", "content": "Write."}]
+    messages: Any = [{"role": "user", "content": "Write."}]
     with stack.client().chat.completions.create(
         model=f"{stack.model()}-instant", messages=messages, stream=True, **request
     ) as chunks:  # type: ignore[call-overload]
