@@ -1,9 +1,10 @@
 """``python -m tests.measure.constrained``: with random weights every call names a tool and fits its schema.
 
 A real stack with the tiny checkpoint is asked under each schema for required calls, a call by name, and formatted
-answers, in instant and in thinking mode: 64 at once, and a half of it one at a time. Each request is made unstreamed and
-streamed, which must agree. Nothing is asked twice. What came is judged by ``jsonschema`` (Draft 2020-12). ``--break`` spoils one character
-of what came, to see that the judge sees it. One JSON line last; exit code 1 unless everything is valid.
+answers, in instant and in thinking mode: 64 at once, and a half of it one at a time. Each request is made unstreamed
+and streamed, which must agree. Nothing is asked twice. What came is judged by ``jsonschema`` (Draft 2020-12).
+``--break`` spoils one character of what came, to see that the judge sees it. One JSON line last; exit code 1 unless
+everything is valid.
 """
 
 import argparse
