@@ -16,6 +16,22 @@ from schemas.failure import Failure
 from schemas.generation import GenerateRequest, GenerationFinished, TokensGenerated
 from schemas.media import MediaFailed, MediaJob, MediaPrepared, MediaProgress
 from schemas.parked import ParkedJob
+from schemas.runs import (
+    CommandStored,
+    EntriesListed,
+    EntriesQuery,
+    LeaseBeat,
+    LedgerEntry,
+    NumberedEntry,
+    RunCommand,
+    RunDelta,
+    RunQuery,
+    RunsListed,
+    RunsQuery,
+    RunSubmitted,
+    RunSummary,
+    RunWake,
+)
 from schemas.shards import (
     EmbeddingParcel,
     EncodeRequest,
@@ -29,6 +45,7 @@ from schemas.shards import (
     ShardReady,
 )
 from schemas.telemetry import ProcessBeat, SpanEnded, SpanStarted, Trace, TraceQuery
+from schemas.tools import ToolCancelled, ToolFinished, ToolJob, ToolProgress, ToolsListed, ToolsQuery
 
 
 @dataclass(frozen=True)
@@ -107,8 +124,47 @@ def channels() -> tuple[Channel, ...]:
             (Message(SpanStarted), Message(SpanEnded), Message(ProcessBeat)),
             parameters=("service",),
         ),
-        Channel("SUBJECT_TRACE_GET", names.SUBJECT_TRACE_GET, (Message(TraceQuery),), (Message(Trace), ADMISSION[1])),
+        _asked("SUBJECT_TRACE_GET", names.SUBJECT_TRACE_GET, TraceQuery, Trace),
+        *_tool_channels(),
+        *_run_channels(),
     )
+
+
+def _tool_channels() -> tuple[Channel, ...]:
+    call = ("call_id",)
+    return (
+        Channel("tool_requested", names.tool_requested("call_id"), (Message(ToolJob),), parameters=call),
+        Channel(
+            "tool_outcome",
+            names.tool_outcome("call_id"),
+            (Message(ToolProgress), Message(ToolFinished)),
+            parameters=call,
+        ),
+        Channel("tool_control", names.tool_control("call_id"), (Message(ToolCancelled),), parameters=call),
+        _asked("SUBJECT_TOOLS_LIST", names.SUBJECT_TOOLS_LIST, ToolsQuery, ToolsListed),
+    )
+
+
+def _run_channels() -> tuple[Channel, ...]:
+    run = ("run_id",)
+    return (
+        Channel("run_wake", names.run_wake("run_id"), (Message(RunWake),), parameters=run),
+        Channel("run_command", names.run_command("run_id"), (Message(RunCommand),), parameters=run),
+        Channel("run_lease", names.run_lease("run_id"), (Message(LeaseBeat),), parameters=run),
+        Channel("run_live", names.run_live("run_id"), (Message(NumberedEntry), Message(RunDelta)), parameters=run),
+        Channel(
+            "ledger", names.ledger("partition", "run_id"), (Message(LedgerEntry),), parameters=("partition", "run_id")
+        ),
+        _asked("SUBJECT_RUN_SUBMIT", names.SUBJECT_RUN_SUBMIT, RunSubmitted, RunSummary),
+        _asked("SUBJECT_RUN_GET", names.SUBJECT_RUN_GET, RunQuery, RunSummary),
+        _asked("SUBJECT_RUN_LIST", names.SUBJECT_RUN_LIST, RunsQuery, RunsListed),
+        _asked("SUBJECT_RUN_ENTRIES", names.SUBJECT_RUN_ENTRIES, EntriesQuery, EntriesListed),
+        _asked("SUBJECT_RUN_COMMAND", names.SUBJECT_RUN_COMMAND, RunCommand, CommandStored),
+    )
+
+
+def _asked(name: str, subject: str, query: type[msgspec.Struct], reply: type[msgspec.Struct]) -> Channel:
+    return Channel(name, subject, (Message(query),), (Message(reply), ADMISSION[1]))
 
 
 def _events(name: str, subject: str) -> Channel:

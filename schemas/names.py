@@ -5,6 +5,7 @@ can be written with one wildcard. This module must not know what the messages co
 """
 
 import re
+import zlib
 
 PREFIX = "moontide.v1"
 
@@ -13,15 +14,28 @@ STREAM_MEDIA = "MOONTIDE_MEDIA"
 STREAM_PARKED = "MOONTIDE_PARKED"
 STREAM_EVENTS = "MOONTIDE_EVENTS"
 STREAM_SPANS = "MOONTIDE_SPANS"
+STREAM_TOOLS = "MOONTIDE_TOOLS"
+STREAM_RUNS = "MOONTIDE_RUNS"
+STREAM_COMMANDS = "MOONTIDE_COMMANDS"
+STREAM_LEASES = "MOONTIDE_LEASES"
+STREAM_LEDGER = "MOONTIDE_LEDGER"
+"""Followed by ``_<partition>``."""
+LEDGER_PARTITIONS = 4
 
 MEDIA_ALL = f"{PREFIX}.media.requested.*"
 PARKED_ALL = f"{PREFIX}.parked.>"
 EVENTS_ALL = f"{PREFIX}.events.>"
 SPANS_ALL = f"{PREFIX}.spans.>"
+TOOLS_ALL = f"{PREFIX}.tools.requested.*"
+RUNS_ALL = f"{PREFIX}.runs.wake.*"
+COMMANDS_ALL = f"{PREFIX}.runs.commands.*"
+LEASES_ALL = f"{PREFIX}.runs.leases.*"
 
 # Durable consumers: reader-action, never renamed (a rename loses the position).
 DURABLE_INGEST = "ingest-prepare"
 DURABLE_RECORDER_SPANS = "recorder-spans"
+DURABLE_TOOLS = "tools-run"
+DURABLE_COORDINATOR = "coordinator-wake"
 
 # NATS micro services.
 SERVICE_TOKENIZER = "moontide-tokenizer"
@@ -31,9 +45,23 @@ SERVICE_ENGINE = "moontide-engine"
 SERVICE_SHARD = "moontide-shard"
 SERVICE_ENCODER = "moontide-encoder"
 SERVICE_RECORDER = "moontide-recorder"
+SERVICE_TOOLS = "moontide-tools"
+SERVICE_COORDINATOR = "moontide-coordinator"
 
 SUBJECT_TRACE_GET = f"{PREFIX}.traces.get"
 """Request: ``TraceQuery``; reply: ``Trace`` or ``Failure``."""
+SUBJECT_TOOLS_LIST = f"{PREFIX}.tools.list"
+"""Request: ``ToolsQuery``; reply: ``ToolsListed`` or ``Failure``. Answered by any tools process."""
+SUBJECT_RUN_SUBMIT = f"{PREFIX}.runs.submit"
+"""Request: ``RunSubmitted``; reply: ``RunSummary`` or ``Failure``. This and the next ones: by any coordinator."""
+SUBJECT_RUN_GET = f"{PREFIX}.runs.get"
+"""Request: ``RunQuery``; reply: ``RunSummary`` or ``Failure``."""
+SUBJECT_RUN_LIST = f"{PREFIX}.runs.list"
+"""Request: ``RunsQuery``; reply: ``RunsListed`` or ``Failure``."""
+SUBJECT_RUN_ENTRIES = f"{PREFIX}.runs.entries"
+"""Request: ``EntriesQuery``; reply: ``EntriesListed`` or ``Failure``."""
+SUBJECT_RUN_COMMAND = f"{PREFIX}.runs.command"
+"""Request: ``RunCommand``; reply: ``CommandStored`` or ``Failure``."""
 
 _TOKEN = re.compile(r"^[A-Za-z0-9_-]+$")
 
@@ -101,6 +129,59 @@ def media_requested(job_id: str) -> str:
 def media_outcome(job_id: str) -> str:
     """Core NATS: ``MediaProgress``, then one ``MediaPrepared`` or ``MediaFailed``."""
     return f"{PREFIX}.media.outcome.{token(job_id)}"
+
+
+def tool_requested(call_id: str) -> str:
+    """Work queue ``MOONTIDE_TOOLS``."""
+    return f"{PREFIX}.tools.requested.{token(call_id)}"
+
+
+def tool_outcome(call_id: str) -> str:
+    """Core NATS: ``ToolProgress``, then one ``ToolFinished``."""
+    return f"{PREFIX}.tools.outcome.{token(call_id)}"
+
+
+def tool_control(call_id: str) -> str:
+    """Core NATS, coordinator to whoever works on the call: ``ToolCancelled``."""
+    return f"{PREFIX}.tools.control.{token(call_id)}"
+
+
+def run_wake(run_id: str) -> str:
+    """Work queue ``MOONTIDE_RUNS``."""
+    return f"{PREFIX}.runs.wake.{token(run_id)}"
+
+
+def run_command(run_id: str) -> str:
+    """Log ``MOONTIDE_COMMANDS``: commands of one run, in order."""
+    return f"{PREFIX}.runs.commands.{token(run_id)}"
+
+
+def run_lease(run_id: str) -> str:
+    """Log ``MOONTIDE_LEASES``, which keeps the last ``LeaseBeat`` of a run, and only for some seconds."""
+    return f"{PREFIX}.runs.leases.{token(run_id)}"
+
+
+def run_live(run_id: str) -> str:
+    """Core NATS, owner to whoever watches: ``NumberedEntry`` as it is appended, ``RunDelta`` in between."""
+    return f"{PREFIX}.runs.live.{token(run_id)}"
+
+
+def ledger_partition(run_id: str) -> int:
+    return zlib.crc32(run_id.encode()) % LEDGER_PARTITIONS
+
+
+def ledger_stream(partition: int) -> str:
+    return f"{STREAM_LEDGER}_{partition}"
+
+
+def ledger_all(partition: int) -> str:
+    """What ``ledger_stream(partition)`` binds."""
+    return f"{PREFIX}.ledger.{partition}.*"
+
+
+def ledger(partition: int | str, run_id: str) -> str:
+    """The one subject of a run's ledger; ``partition`` is ``ledger_partition(run_id)``."""
+    return f"{PREFIX}.ledger.{partition}.{token(run_id)}"
 
 
 def parked(stream: str, durable: str, job_id: str) -> str:

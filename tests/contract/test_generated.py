@@ -2,15 +2,22 @@
 
 import inspect
 import json
+from typing import get_args
 
 import msgspec
 
 from schemas import names
 from schemas.channels import channels
 from schemas.generate import HERE, asyncapi, json_schema, stale, structs
+from schemas.runs import RunCommandBody, RunEvent
 
-NOT_SUBJECTS = {"slug", "token"}
-INSIDE_OTHERS = {"TextPart", "MediaPart", "MediaManifest"}
+NOT_SUBJECTS = {"slug", "token", "ledger_partition", "ledger_stream", "ledger_all"}
+INSIDE_OTHERS = {kind.__name__ for kind in get_args(RunEvent) + get_args(RunCommandBody)} | {
+    "TextPart",
+    "MediaPart",
+    "MediaManifest",
+    "WorkspaceTree",
+}
 """Tagged, but parts of a message or kept as a blob."""
 
 
