@@ -343,6 +343,8 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True, tag="run.summary"):
     answer: BlobRef | None = None
     failure: Failure | None = None
     files: tuple[ToolFile, ...] = ()
+    workspace: BlobRef | None = None
+    """The run's last ``WorkspaceTree``; None: no call has written one."""
     origin: RunOrigin | None = None
     last_sequence: int = 0
 
