@@ -59,7 +59,8 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunOrigin(msgspec.Struct, frozen=True, kw_only=True):
-    """A fork: the ledger of ``run_id`` up to the end of ``step`` is this run's past."""
+    """A fork: the ledger of ``run_id`` up to the end of ``step`` is this run's past. The messages of its own spec, if
+    any, come after it."""
 
     run_id: str
     step: int
@@ -90,6 +91,8 @@ class ModelAsked(msgspec.Struct, frozen=True, kw_only=True, tag="model.asked"):
     attempt: int = 1
     message_count: int
     """Messages of the conversation that the request shows, before reductions."""
+    purpose: Literal["step", "summary"] = "step"
+    """summary: the model is asked to sum up the past; ``ContextReduced`` is the answer."""
 
 
 class ModelAnswered(msgspec.Struct, frozen=True, kw_only=True, tag="model.answered"):
