@@ -18,11 +18,11 @@ from schemas.events import RequestData
 from schemas.request import RequestContext
 from services.gateway.choices import interleaved
 from services.gateway.error_body import to_failure
-from services.gateway.progress import Progress
 from services.gateway.request_events import Outcome, RequestEvents
 from shared.blobs.store import BlobStore
 from shared.bus.interface import Bus
 from shared.calls.interface import CallPolicy, CallTarget
+from shared.calls.progress import Progress
 from shared.clock import Clock
 from shared.errors import Cancelled, Internal, MoontideError
 

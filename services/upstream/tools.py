@@ -1,29 +1,19 @@
 """Tool calls: gathered from pieces, checked against the tools' schemas, streamed on.
 
 Input: the request's tools, and tool-call pieces in whatever shape an endpoint sends them. Output: whole calls, what is
-wrong with them, and deltas. Pure. Schemas come from outside: nothing is fetched for them, and regular expressions in
-them are not run, since one expression can take longer than anybody waits.
+wrong with them, and deltas. Pure.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
-
-import jsonschema
-import jsonschema.validators
-import msgspec
-import referencing
-import referencing.exceptions
 
 from schemas.chat import ToolCall, ToolCallDelta
 from services.upstream.translate import ToolPiece
-from shared.errors import BadInput
+from shared.language.tool_arguments import Check, arguments_check
 
 MAX_CALLS = 128
 DELTA_CHARACTERS = 256
 REASON_CHARACTERS = 300
-
-Check = Callable[[str], str | None]
-"""Arguments as text to what is wrong with them, or None."""
 
 
 class ToolTable:
@@ -35,7 +25,8 @@ class ToolTable:
         for position, tool in enumerate(tools):
             function = tool.get("function") if isinstance(tool, dict) else None
             if isinstance(function, dict) and isinstance(function.get("name"), str):
-                self._checks[function["name"]] = _check(function.get("parameters"), position)
+                where = f"tools[{position}].function.parameters"
+                self._checks[function["name"]] = arguments_check(function.get("parameters"), where)
 
     def __bool__(self) -> bool:
         return bool(self._checks)
@@ -121,49 +112,3 @@ def repair_messages(content: str, calls: Sequence[ToolCall], problem: str) -> li
     said = f"{content}\n{shown}" if content else shown
     ask = f"These tool calls cannot be run: {problem}. Make them again, with arguments that fit the tools' schemas."
     return [{"role": "assistant", "content": said}, {"role": "user", "content": ask}]
-
-
-def _check(schema: Any, position: int) -> Check:
-    where = f"tools[{position}].function.parameters"
-    if schema is None:
-        schema = {"type": "object"}
-    if not isinstance(schema, dict):
-        raise BadInput("tools.schema", f"{where} is not a JSON schema", param=where)
-    kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
-    try:
-        kind.check_schema(schema)
-    except (jsonschema.SchemaError, RecursionError) as error:
-        raise BadInput("tools.schema", f"{where} is not a JSON schema", param=where) from error
-    validator = _without_expressions(kind)(schema, registry=referencing.Registry())
-    return lambda arguments: _reason(validator, arguments)
-
-
-def _reason(validator: Any, arguments: str) -> str | None:
-    try:
-        value = msgspec.json.decode(arguments)
-    except (msgspec.DecodeError, RecursionError):
-        return "they are not JSON"
-    if not isinstance(value, dict):
-        return "they are not a JSON object"
-    try:
-        error = next(validator.iter_errors(value), None)
-    except (referencing.exceptions.Unresolvable, RecursionError, OverflowError):
-        return None  # the schema cannot be followed to its end: no judgement is better than a wrong one
-    if error is None:
-        return None
-    return f"{error.message} (at {error.json_path})"
-
-
-def _without_expressions(kind: Any) -> Any:
-    """``kind`` with everything that depends on a regular expression taken as fulfilled."""
-
-    def fulfilled(*_: Any) -> Iterator[Any]:
-        return iter(())
-
-    def additional(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
-        if "patternProperties" in schema:
-            return
-        yield from kind.VALIDATORS["additionalProperties"](validator, value, instance, schema)
-
-    changed = dict.fromkeys(("pattern", "patternProperties", "unevaluatedProperties"), fulfilled)
-    return jsonschema.validators.extend(kind, {**changed, "additionalProperties": additional})

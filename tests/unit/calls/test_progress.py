@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from schemas.blobs import INLINE_MAX_BYTES, BlobRef
 from schemas.chat import ChatDelta, ToolCallDelta
-from services.gateway.progress import Progress
+from shared.calls.progress import Progress
 
 PADDING = 32 * 1024
 """Bytes of ``resume`` per character here, so that a few characters cross the bound for inline prefixes."""

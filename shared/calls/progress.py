@@ -1,4 +1,4 @@
-"""How far an answer got, so that a new attempt continues behind it: the state that the gateway holds for a call.
+"""How far an answer got, so that a new attempt continues behind it: the state that the caller of a chat holds.
 
 Input: deltas as they arrive, possibly repeated by a new attempt. Output: each piece of the answer once, and the
 ``resume`` payload of the next attempt. It must not know the wire or what is done with the pieces.
