@@ -1,17 +1,25 @@
 """The bus of one process: ``connect`` gives a ``NatsBus``, the real implementation of ``interface.Bus``.
 
-In: ``BusConfig``. Out: an object whose parts live beside this file: link, admission, work queue, log.
+In: ``BusConfig``. Out: an object whose parts live beside this file: link, admission, work queue, log, stored.
 """
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from schemas import names
-from shared.bus import admission, log, streams, work_queue
+from shared.bus import admission, log, stored, streams, work_queue
 from shared.bus.config import BusConfig
 from shared.bus.failures import translated
-from shared.bus.interface import JobHandler, ParkedHandler, RequestHandler, ServiceInfo, Subscription, WorkQueue
+from shared.bus.interface import (
+    JobHandler,
+    ParkedHandler,
+    RequestHandler,
+    ServiceInfo,
+    StoredMessage,
+    Subscription,
+    WorkQueue,
+)
 from shared.bus.link import Link
 
 __all__ = ["BusConfig", "NatsBus", "connect"]
@@ -82,9 +90,51 @@ class NatsBus:
     async def append(
         self, subject: str, data: bytes, *, message_id: str, expected_last_sequence: int | None = None
     ) -> bool:
-        return await log.append(self._link, subject, data, message_id, expected_last_sequence)
+        sequence = await self.append_at(
+            subject, data, message_id=message_id, expected_last_sequence=expected_last_sequence
+        )
+        return sequence is not None
 
     def follow_log(
         self, stream: str, durable: str, handler: Callable[[list[bytes]], Awaitable[None]], *, batch: int = 256
     ) -> AbstractAsyncContextManager[None]:
         return log.followed(self._link, stream, durable, handler, batch)
+
+    async def declare_journal(self, stream: str, subjects: tuple[str, ...], *, max_bytes: int) -> None:
+        await streams.declare_journal(self._link, stream, subjects, max_bytes)
+
+    async def declare_latest(
+        self, stream: str, subjects: tuple[str, ...], *, max_bytes: int, keep_seconds: float
+    ) -> None:
+        await streams.declare_latest(self._link, stream, subjects, max_bytes, keep_seconds)
+
+    async def append_at(
+        self, subject: str, data: bytes, *, message_id: str, expected_last_sequence: int | None
+    ) -> int | None:
+        return await log.append(self._link, subject, data, message_id, expected_last_sequence)
+
+    async def read_log(
+        self, stream: str, subject: str, *, after_sequence: int = 0, limit: int = 256
+    ) -> list[StoredMessage]:
+        return await stored.read(self._link, stream, subject, after_sequence, limit)
+
+    async def read_last(self, stream: str, subjects: Sequence[str]) -> list[StoredMessage]:
+        return await stored.read_last(self._link, stream, subjects)
+
+    async def last_of(self, stream: str, subject: str) -> StoredMessage | None:
+        with translated():
+            return await streams.persistently(lambda: stored.last(self._link.streams, stream, subject))
+
+    async def subjects_of(self, stream: str, pattern: str) -> dict[str, int]:
+        return await stored.subjects(self._link, stream, pattern)
+
+    async def first_sequence(self, stream: str) -> int:
+        with translated():
+            return (await self._link.streams.stream_info(stream)).state.first_seq
+
+    async def remove(self, stream: str, sequence: int) -> bool:
+        return await stored.remove(self._link, stream, sequence)
+
+    async def purge(self, stream: str, subject: str) -> None:
+        with translated():
+            await self._link.streams.purge_stream(stream, subject=subject)

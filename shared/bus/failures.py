@@ -11,6 +11,8 @@ from shared.errors import BadInput, Busy, Internal, MoontideError, NotFound, Una
 # Error codes of JetStream's API (nats-server/server/errors.json).
 WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 STREAM_NAME_IN_USE = 10058
+NO_MESSAGE = frozenset({10037, 10043, 10057})
+"""No message has this sequence: not found, already deleted, or it could not be deleted."""
 _FULL = frozenset({10023, 10047, 10077, 10122})
 """Insufficient resources, storage, a stream's message or byte limit."""
 

@@ -4,6 +4,7 @@ In: messages and handlers. Out: deliveries as JetStream makes them: at least onc
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from schemas import names
 from schemas.codec import encode
 from schemas.parked import ParkedJob
 from shared.bus import settlement
-from shared.bus.interface import Job, JobHandler, ParkedHandler, WorkQueue
+from shared.bus.interface import Job, JobHandler, ParkedHandler, StoredMessage, WorkQueue
 from shared.errors import Busy, MoontideError
 
 POLL_SECONDS = 0.01
@@ -35,9 +36,19 @@ class Stored:
     subject: str
     data: bytes
     message_id: str
+    time_unix_seconds: float = 0.0
     deliveries: int = 0
     ready_at: float = 0.0
     taken: bool = False
+
+    def message(self) -> StoredMessage:
+        return StoredMessage(
+            subject=self.subject,
+            sequence=self.sequence,
+            data=self.data,
+            message_id=self.message_id,
+            time_unix_seconds=self.time_unix_seconds,
+        )
 
 
 @dataclass
@@ -47,7 +58,10 @@ class Stream:
     max_bytes: int | None = None
     messages: list[Stored] = field(default_factory=list)
     last_sequence: int = 0
-    seen: set[str] = field(default_factory=set)
+    keeps_all: bool = False
+    keep_seconds: float | None = None
+    """Set: only the last message of each subject is kept, and only so long."""
+    seen: dict[str, int] = field(default_factory=dict)
     positions: dict[str, int] = field(default_factory=dict)
 
     def binds(self, subject: str) -> bool:
@@ -56,17 +70,47 @@ class Stream:
     def add(self, subject: str, data: bytes, message_id: str) -> None:
         if message_id in self.seen:
             return
-        if self.max_messages is not None and len(self.messages) >= self.max_messages:
+        if self._is_full(data):
             raise Busy("bus.full", "the queue is full", retry_after_seconds=1.0)
-        if message_id:
-            self.seen.add(message_id)
+        if self.keep_seconds is not None:
+            self.purge(subject)
         self.last_sequence += 1
-        self.messages.append(Stored(self.last_sequence, subject, data, message_id))
-        while self.max_bytes is not None and sum(len(stored.data) for stored in self.messages) > self.max_bytes:
+        if message_id:
+            self.seen[message_id] = self.last_sequence
+        self.messages.append(Stored(self.last_sequence, subject, data, message_id, time.time()))
+        while self.max_bytes is not None and self._size_bytes() > self.max_bytes:
             self.messages.pop(0)
 
+    def _is_full(self, data: bytes) -> bool:
+        if self.max_messages is not None and len(self.messages) >= self.max_messages:
+            return True
+        return self.keeps_all and self.max_bytes is not None and self._size_bytes() + len(data) > self.max_bytes
+
+    def _size_bytes(self) -> int:
+        return sum(len(stored.data) for stored in self.messages)
+
+    def kept(self) -> list[Stored]:
+        """What is there now."""
+        if self.keep_seconds is not None:
+            oldest = time.time() - self.keep_seconds
+            self.messages = [stored for stored in self.messages if stored.time_unix_seconds > oldest]
+        return self.messages
+
     def last(self, subject: str) -> Stored | None:
-        return next((stored for stored in reversed(self.messages) if stored.subject == subject), None)
+        return next((stored for stored in reversed(self.kept()) if stored.subject == subject), None)
+
+    def sequence_of(self, message_id: str) -> int:
+        """Where it is, or was when it was given before."""
+        return self.seen[message_id]
+
+    def remove(self, sequence: int) -> bool:
+        kept = [stored for stored in self.kept() if stored.sequence != sequence]
+        removed = len(kept) < len(self.messages)
+        self.messages = kept
+        return removed
+
+    def purge(self, subject: str) -> None:
+        self.messages = [stored for stored in self.messages if stored.subject != subject]
 
 
 async def follow(

@@ -2,7 +2,7 @@
 the same tests run on both. nats-py is imported nowhere outside ``shared/bus``.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -49,6 +49,18 @@ class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     version: str
     metadata: dict[str, str]
+
+
+class StoredMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A message as a stream keeps it."""
+
+    subject: str
+    sequence: int
+    """Its place in the stream: it grows, and has gaps within one subject."""
+    data: bytes
+    message_id: str = ""
+    time_unix_seconds: float = 0.0
+    """When the stream took it, by the broker's clock."""
 
 
 class Subscription(Protocol):
@@ -134,4 +146,54 @@ class Bus(Protocol):
         self, stream: str, durable: str, handler: Callable[[list[bytes]], Awaitable[None]], *, batch: int = 256
     ) -> AbstractAsyncContextManager[None]:
         """Every message of a log once the handler returned, in order, from where ``durable`` got to."""
+        ...
+
+    async def declare_journal(self, stream: str, subjects: tuple[str, ...], *, max_bytes: int) -> None:
+        """A stream that keeps every message, on disk before it is acknowledged. Full, it refuses; no single message
+        can be removed, only all of a subject."""
+        ...
+
+    async def declare_latest(
+        self, stream: str, subjects: tuple[str, ...], *, max_bytes: int, keep_seconds: float
+    ) -> None:
+        """A stream that keeps the last message of each subject, and that for ``keep_seconds`` only. In memory: a
+        broker that was started again has none."""
+        ...
+
+    async def append_at(
+        self, subject: str, data: bytes, *, message_id: str, expected_last_sequence: int | None
+    ) -> int | None:
+        """As ``append``, but says where: the sequence of what was appended, None when another writer was first.
+        Unavailable means unknown: it may be there, or arrive yet."""
+        ...
+
+    async def read_log(
+        self, stream: str, subject: str, *, after_sequence: int = 0, limit: int = 256
+    ) -> list[StoredMessage]:
+        """Up to ``limit`` (of at most 1,000) messages of a subject (or pattern) behind a sequence, oldest first, some
+        megabytes at most: none when there are no more. In a cluster a replica may answer that lags behind."""
+        ...
+
+    async def read_last(self, stream: str, subjects: Sequence[str]) -> list[StoredMessage]:
+        """The last message of each subject that has one. May lag as ``read_log``."""
+        ...
+
+    async def last_of(self, stream: str, subject: str) -> StoredMessage | None:
+        """The last message of one subject as the stream's leader has it: never out of date."""
+        ...
+
+    async def subjects_of(self, stream: str, pattern: str) -> dict[str, int]:
+        """Every subject with messages, and how many it has."""
+        ...
+
+    async def first_sequence(self, stream: str) -> int:
+        """Of the oldest message that is kept: above 1 when older ones are gone."""
+        ...
+
+    async def remove(self, stream: str, sequence: int) -> bool:
+        """Remove one message; False when it is not there any more."""
+        ...
+
+    async def purge(self, stream: str, subject: str) -> None:
+        """Remove every message of a subject."""
         ...

@@ -12,9 +12,9 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import api
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import APIError
 
-from shared.bus import streams
+from shared.bus import stored, streams
 from shared.bus.failures import WRONG_LAST_SEQUENCE, translated
 from shared.bus.link import Link
 from shared.bus.pull import RETRY_SECONDS, pause, pulling
@@ -26,37 +26,34 @@ ACK_WAIT_SECONDS = 3.0
 RENEWALS_PER_WAIT = 3
 
 
-async def append(link: Link, subject: str, data: bytes, message_id: str, expected_last_sequence: int | None) -> bool:
-    """False: another writer was first. After an unknown acknowledgement, the tail says who won.
+async def append(
+    link: Link, subject: str, data: bytes, message_id: str, expected_last_sequence: int | None
+) -> int | None:
+    """The sequence of what was appended; None: another writer was first. After an unknown acknowledgement, the tail
+    says who won.
 
     Raises Unavailable when neither an acknowledgement nor the tail could be had.
     """
     with translated():
         try:
-            await streams.store(link, subject, data, message_id, expected_last_sequence)
+            return (await streams.store(link, subject, data, message_id, expected_last_sequence)).seq
         except APIError as error:
             if error.err_code not in WRONG_LAST_SEQUENCE:
                 raise
         except NatsTimeout:
             if expected_last_sequence is None:
                 raise
-        else:
-            return True
-        last = await streams.persistently(lambda: _last_message_id(link, subject, expected_last_sequence))
-        return last == message_id
+        return await streams.persistently(lambda: _own_sequence(link, subject, message_id, expected_last_sequence))
 
 
-async def _last_message_id(link: Link, subject: str, expected_last_sequence: int | None) -> str | None:
-    """Who wrote last. Raises nats' TimeoutError when nobody has: then the message may still be on its way."""
+async def _own_sequence(link: Link, subject: str, message_id: str, expected_last_sequence: int | None) -> int | None:
+    """Of the last message, if it is ours. Raises nats' TimeoutError when nobody has written: then ours may still be
+    on its way."""
     requests = link.client.jetstream(timeout=streams.STORE_SECONDS)
-    stream = await requests.find_stream_name_by_subject(subject)
-    try:
-        last = await requests.get_last_msg(stream, subject)
-    except NotFoundError:
-        last = None
-    if (last.seq if last else 0) == expected_last_sequence:
+    last = await stored.last(requests, await requests.find_stream_name_by_subject(subject), subject)
+    if (last.sequence if last else 0) == expected_last_sequence:
         raise NatsTimeout
-    return (last.headers or {}).get(api.Header.MSG_ID.value) if last else None
+    return last.sequence if last is not None and last.message_id == message_id else None
 
 
 @asynccontextmanager

@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 PARKED_MAX_BYTES = 256 * 1024 * 1024
 PARKED_MAX_AGE_SECONDS = 14 * 24 * 3600.0
+DUPLICATE_SECONDS = 120.0
+"""For how long a message id is known to a stream that keeps longer than that: the server's default."""
 STORE_TRIES = 3
 STORE_SECONDS = 3.0
 STORE_RETRY_SECONDS = 0.3
@@ -36,6 +38,38 @@ async def declare_log(
 ) -> None:
     config = _bounded_log(stream, subjects, max_bytes, max_age_seconds)
     config.persist_mode = api.PersistMode.ASYNC if volatile else None
+    await _declare(link, config)
+
+
+async def declare_journal(link: Link, stream: str, subjects: tuple[str, ...], max_bytes: int) -> None:
+    config = api.StreamConfig(
+        name=stream,
+        subjects=list(subjects),
+        retention=api.RetentionPolicy.LIMITS,
+        discard=api.DiscardPolicy.NEW,
+        max_bytes=max_bytes,
+        storage=api.StorageType.FILE,
+        allow_direct=True,
+        deny_delete=True,
+    )
+    await _declare(link, config)
+
+
+async def declare_latest(
+    link: Link, stream: str, subjects: tuple[str, ...], max_bytes: int, keep_seconds: float
+) -> None:
+    config = api.StreamConfig(
+        name=stream,
+        subjects=list(subjects),
+        retention=api.RetentionPolicy.LIMITS,
+        discard=api.DiscardPolicy.OLD,
+        max_bytes=max_bytes,
+        max_msgs_per_subject=1,
+        max_age=keep_seconds,
+        duplicate_window=min(keep_seconds, DUPLICATE_SECONDS),
+        storage=api.StorageType.MEMORY,
+        allow_direct=True,
+    )
     await _declare(link, config)
 
 
@@ -70,6 +104,7 @@ def _bounded_log(stream: str, subjects: tuple[str, ...], max_bytes: int, max_age
         max_bytes=max_bytes,
         max_age=max_age_seconds,
         storage=api.StorageType.FILE,
+        allow_direct=True,
     )
 
 
