@@ -20,11 +20,13 @@ PACKAGES := $(firstword $(shell cat pyproject.toml constraints.txt setup.py kern
 LOCAL := $(VENV)/.installed-local-$(PACKAGES)
 DEV := $(VENV)/.installed-dev-$(PACKAGES)
 CLIP := .make/demo.mp4
+# The benchmark's data alone: its package wants much that is not needed to read JSON.
+BFCL := .make/bfcl/bfcl_eval/data
 
 export MEDIA ASK
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit fuzz-api fuzz-language bench-encoding oracle layer long-context determinism chaos-engine prefixes soak between-forwards step-overhead int4 overhead size clean bench-grammar grammar-tools verify-self
+.PHONY: help setup demo test check unit fuzz-api fuzz-language bench-encoding oracle layer long-context determinism chaos-engine prefixes soak between-forwards step-overhead int4 overhead size clean bench-grammar grammar-tools verify-self gold-calls
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -101,6 +103,10 @@ grammar-tools: $(DEV) ## calls and formatted answers of random weights under 300
 
 verify-self: $(DEV) ## moontide judged by `moontide verify`, every check in both sampling modes (10 minutes), as JSON
 	@$(BIN)/python -m tests.measure.verify_self
+
+gold-calls: $(DEV) ## gold answers of a public function-calling benchmark through the whole path (CASES=), one JSON line
+	@[ -d $(BFCL) ] || $(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --target .make/bfcl bfcl-eval==2026.3.23
+	@$(BIN)/python -m tests.measure.gold_calls $(BFCL) --cases $(or $(CASES),0)
 
 setup: $(DEV) ## only install what demo and test need
 
