@@ -44,7 +44,7 @@ from schemas.shards import (
     ShardOpened,
     ShardReady,
 )
-from schemas.telemetry import ProcessBeat, SpanEnded, SpanStarted, Trace, TraceQuery
+from schemas.telemetry import ProcessBeat, SpanEnded, SpanStarted, Trace, TraceQuery, UsageListed, UsageQuery
 from schemas.tools import ToolCancelled, ToolFinished, ToolJob, ToolProgress, ToolsListed, ToolsQuery
 
 
@@ -125,6 +125,7 @@ def channels() -> tuple[Channel, ...]:
             parameters=("service",),
         ),
         _asked("SUBJECT_TRACE_GET", names.SUBJECT_TRACE_GET, TraceQuery, Trace),
+        _asked("SUBJECT_USAGE_GET", names.SUBJECT_USAGE_GET, UsageQuery, UsageListed),
         *_tool_channels(),
         *_run_channels(),
     )

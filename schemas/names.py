@@ -50,6 +50,8 @@ SERVICE_COORDINATOR = "moontide-coordinator"
 
 SUBJECT_TRACE_GET = f"{PREFIX}.traces.get"
 """Request: ``TraceQuery``; reply: ``Trace`` or ``Failure``."""
+SUBJECT_USAGE_GET = f"{PREFIX}.usage.get"
+"""Request: ``UsageQuery``; reply: ``UsageListed`` or ``Failure``. Answered by the recorder, like traces."""
 SUBJECT_TOOLS_LIST = f"{PREFIX}.tools.list"
 """Request: ``ToolsQuery``; reply: ``ToolsListed`` or ``Failure``. Answered by any tools process."""
 SUBJECT_RUN_SUBMIT = f"{PREFIX}.runs.submit"

@@ -5,6 +5,8 @@ Attribute names follow the OpenTelemetry GenAI and messaging conventions where t
 
 import msgspec
 
+from schemas.request import Principal
+
 # Spans.
 SPAN_HTTP_CHAT = "POST /v1/chat/completions"
 SPAN_UPLOAD = "store upload"
@@ -22,6 +24,12 @@ SPAN_ENDPOINT = "ask endpoint"
 
 # Attributes.
 ATTR_REQUEST_ID = "moontide.request.id"
+ATTR_TENANT = "moontide.tenant"
+"""On every span of a request: the recorder shows a tenant its own spans and no others."""
+ATTR_KEY_ID = "moontide.key.id"
+ATTR_USAGE_COUNTS = "moontide.usage.counts"
+"""True on the span of whoever holds the request, with the tokens that its key is charged with. Retries, choices and
+services further down have token counts too, which are not counted again."""
 ATTR_ATTEMPT_NUMBER = "moontide.attempt.number"
 ATTR_FAILURE_CODE = "moontide.failure.code"
 ATTR_MEDIA_KIND = "moontide.media.kind"
@@ -34,6 +42,7 @@ ATTR_MODEL = "gen_ai.request.model"
 ATTR_OPERATION = "gen_ai.operation.name"
 ATTR_INPUT_TOKENS = "gen_ai.usage.input_tokens"
 ATTR_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+ATTR_CACHED_TOKENS = "gen_ai.usage.cache_read.input_tokens"
 ATTR_FINISH_REASONS = "gen_ai.response.finish_reasons"
 ATTR_ERROR_TYPE = "error.type"
 ATTR_HTTP_STATUS = "http.response.status_code"
@@ -97,9 +106,11 @@ SpanMessage = SpanStarted | SpanEnded | ProcessBeat
 
 
 class TraceQuery(msgspec.Struct, frozen=True, kw_only=True, tag="trace.query"):
-    """``id`` is a trace id (32 hex digits) or a request id."""
+    """``id`` is a trace id (32 hex digits) or a request id. Answered are the spans of the principal's tenant; the local
+    principal sees all."""
 
     id: str
+    principal: Principal = Principal()
 
 
 class TraceSpan(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,3 +136,34 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, tag="trace"):
     """Sorted by start."""
     omitted_spans: int = 0
     """Spans left out, since the answer would have been too large for one message."""
+
+
+class UsageQuery(msgspec.Struct, frozen=True, kw_only=True, tag="usage.query"):
+    """Days are ``YYYY-MM-DD`` in UTC, both included. The local principal sees all tenants."""
+
+    principal: Principal = Principal()
+    first_day: str
+    last_day: str
+    without_instance: str = ""
+    """Leaves out what this process reported: it knows that better itself."""
+
+
+class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What one key was charged with on one day for one model."""
+
+    day: str
+    tenant: str
+    key_id: str
+    model: str
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+    """Of the input tokens."""
+
+
+class UsageListed(msgspec.Struct, frozen=True, kw_only=True, tag="usage.listed"):
+    rows: tuple[UsageRow, ...]
+    """Sorted by day, key and model."""
+    omitted_rows: int = 0
+    """Rows left out, the latest ones, since the answer would have been too large for one message."""

@@ -6,7 +6,7 @@ terminal records.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -16,15 +16,17 @@ from services.gateway.chat import Chats, Follow
 from services.gateway.chat_handlers import ChatHandlers
 from services.gateway.chat_request import ChatRequests
 from services.gateway.config import GatewayConfig
+from services.gateway.daily_use import DailyUse
 from services.gateway.error_body import errors_middleware
 from services.gateway.file_handlers import FileHandlers
 from services.gateway.files import FileLibrary
 from services.gateway.handlers import Handlers
-from services.gateway.identity import add_request_id, identity_middleware, request_id_middleware
+from services.gateway.identity import add_headers, identity_middleware, quota_middleware, request_id_middleware
 from services.gateway.keys import Keys
 from services.gateway.media_handlers import MediaHandlers
 from services.gateway.media_input import MediaInput
 from services.gateway.models import ModelDirectory
+from services.gateway.quotas import Quotas
 from services.gateway.request_events import RequestEvents
 from services.gateway.seen_media import SeenMedia
 from shared.blobs.lifetimes import Lifetimes
@@ -72,6 +74,9 @@ async def serving(config: GatewayConfig, process: Process, follow: Follow) -> As
 def build(
     config: GatewayConfig, process: Process, events: RequestEvents, follow: Follow
 ) -> tuple[Handlers, web.Application]:
+    keys = Keys.load(config.keys_file, process.clock)
+    others = DailyUse(process.bus, process.clock)
+    quotas = Quotas(keys, process.clock, others)
     files = FileLibrary(process.blobs, process.clock, config.file_max_bytes)
     seen = SeenMedia(process.blobs)
     models = ModelDirectory(process.bus, process.clock, config.models_max_age_seconds)
@@ -84,15 +89,27 @@ def build(
         requests=ChatRequests(process.blobs, MediaInput(process.blobs, files)),
         chats=Chats(process.bus, process.clock, process.blobs, events, follow),
         seen=seen,
+        quotas=quotas,
     )
-    keys = Keys.load(config.keys_file)
-    application = web.Application(middlewares=[request_id_middleware, errors_middleware, identity_middleware(keys)])
+    application = web.Application(
+        middlewares=[request_id_middleware, errors_middleware, identity_middleware(keys), quota_middleware(quotas)]
+    )
+    application.cleanup_ctx.append(_watched(keys, others, config.keys_poll_seconds))
     application.add_routes(handlers.routes())
     application.add_routes(chat_handlers.routes())
     application.add_routes(FileHandlers(config, process.blobs, files, process.telemetry).routes())
     application.add_routes(MediaHandlers(seen).routes())
-    application.on_response_prepare.append(add_request_id)
+    application.on_response_prepare.append(add_headers)
     return handlers, application
+
+
+def _watched(keys: Keys, others: DailyUse, interval_seconds: float) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def watched(_: web.Application) -> AsyncIterator[None]:
+        async with keys.watched(interval_seconds):
+            yield
+        await others.settle()
+
+    return watched
 
 
 async def _listen(runner: web.AppRunner, config: GatewayConfig) -> int:

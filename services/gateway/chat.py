@@ -87,6 +87,8 @@ class Chat:
         self.principal = context.principal
         self._choices = choices
         self._finished: dict[int, ChatFinished] = {}
+        self.begun = False
+        """Whether anything of an answer has come: from then on there is something to pay for."""
 
     @property
     def finished(self) -> tuple[ChatFinished, ...]:
@@ -98,6 +100,7 @@ class Chat:
         """(choice, piece of its answer), and one ``ChatFinished`` for each. Closing it cancels the calls."""
         async with aclosing(interleaved([choice.items() for choice in self._choices])) as items:
             async for index, item in items:
+                self.begun = True
                 if isinstance(item, ChatFinished):
                     self._finished[index] = item
                 yield index, item

@@ -13,13 +13,14 @@ from aiohttp import web
 from schemas.chat import ChatFinished, ChatRequest
 from schemas.request import RequestContext
 from schemas.telemetry import (
+    ATTR_CACHED_TOKENS,
     ATTR_FINISH_REASONS,
     ATTR_INPUT_TOKENS,
     ATTR_MEDIA_TOKENS,
     ATTR_MODEL,
     ATTR_OPERATION,
     ATTR_OUTPUT_TOKENS,
-    ATTR_REQUEST_ID,
+    ATTR_USAGE_COUNTS,
     SPAN_HTTP_CHAT,
 )
 from services.gateway import chat_request, chat_rules, choices
@@ -31,13 +32,15 @@ from services.gateway.chat_request import ChatRequests
 from services.gateway.config import GatewayConfig
 from services.gateway.error_body import json_response, to_failure
 from services.gateway.event_stream import EventStream
-from services.gateway.identity import PRINCIPAL, REQUEST_ID
+from services.gateway.identity import PRINCIPAL, REQUEST_ID, span_attributes
 from services.gateway.json_body import unsupported
 from services.gateway.limits import Budget
 from services.gateway.message_rules import check_reasoning_kept
 from services.gateway.models import ModelDirectory, Target
+from services.gateway.quotas import Quotas
 from services.gateway.seen_media import SeenMedia
 from services.gateway.token_count import CountedTokens, TokenEstimate, count_tokens
+from services.gateway.token_estimate import prompt_tokens
 from shared.clock import Clock
 from shared.errors import BadInput, Cancelled, MoontideError
 from shared.telemetry.tracing import Span, Telemetry
@@ -61,6 +64,8 @@ class Wanted:
     logprobs: bool
     one_call: bool
     limit_name: str
+    expected_tokens: int
+    """What it may cost at most, as far as anybody can say before."""
 
 
 class ChatHandlers:
@@ -73,6 +78,7 @@ class ChatHandlers:
         requests: ChatRequests,
         chats: Chats,
         seen: SeenMedia,
+        quotas: Quotas,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -81,6 +87,7 @@ class ChatHandlers:
         self._requests = requests
         self._chats = chats
         self._seen = seen
+        self._quotas = quotas
         self._active = Budget("requests", config.max_requests)
         self._bodies = Budget("request bytes", config.bodies_max_bytes)
 
@@ -133,7 +140,11 @@ class ChatHandlers:
         context = self._context(request, span.traceparent)
         head = AnswerHead(context.request_id, span.trace_id, wanted.model, int(self._clock.unix_seconds()))
         calls = choices.requests(wanted.request, wanted.choices)
-        async with self._chats.accepted(context, calls, span.trace_id, wanted.one_call) as chat:
+        async with (
+            self._quotas.tokens(context.principal, wanted.expected_tokens) as reserved,
+            self._chats.accepted(context, calls, span.trace_id, wanted.one_call) as chat,
+        ):
+            reserved.charge = lambda: _charge(chat)
             if wanted.stream:
                 response = await self._stream(chat, head, started, events, wanted.include_usage)
             else:
@@ -142,7 +153,7 @@ class ChatHandlers:
             return response
 
     def _span(self, request: web.Request, operation: str) -> AbstractContextManager[Span]:
-        attributes = {ATTR_REQUEST_ID: request[REQUEST_ID], ATTR_OPERATION: operation}
+        attributes = span_attributes(request) | {ATTR_OPERATION: operation}
         parent = request.headers.get("traceparent", "")
         return self._telemetry.span(SPAN_HTTP_CHAT, parent=parent, kind="server", attributes=attributes)
 
@@ -164,8 +175,13 @@ class ChatHandlers:
             include_usage=body.stream_options is not None and body.stream_options.include_usage is True,
             logprobs=body.logprobs is True,
             one_call=body.parallel_tool_calls is False,
+            expected_tokens=self._expected_tokens(body, chat),
             limit_name="max_tokens" if body.max_completion_tokens is None else "max_completion_tokens",
         )
+
+    def _expected_tokens(self, body: ChatBody, chat: ChatRequest) -> int:
+        completion = chat.sampling.max_tokens or self._config.quota_completion_tokens
+        return prompt_tokens(body) + completion * (body.n or 1)
 
     async def _read_chat(self, request: web.Request) -> tuple[ChatBody, Target, ChatRequest]:
         """Raises BadInput, NotFound for the model, Busy."""
@@ -236,11 +252,21 @@ class ChatHandlers:
         return json_response(completion(head, answers, chat.finished, total, wanted.logprobs))
 
 
+def _charge(chat: Chat) -> int | None:
+    """Tokens that an answer came to; None for one that was broken off: nobody knows, what was reserved stays."""
+    if chat.finished:
+        usage = choices.usage_of_all(chat.finished)
+        return usage.prompt_tokens + usage.completion_tokens
+    return None if chat.begun else 0
+
+
 def _describe(span: Span, finished: tuple[ChatFinished, ...]) -> None:
     if not finished:
         return
     usage = choices.usage_of_all(finished)
     span.set_attribute(ATTR_INPUT_TOKENS, usage.prompt_tokens)
     span.set_attribute(ATTR_OUTPUT_TOKENS, usage.completion_tokens)
+    span.set_attribute(ATTR_CACHED_TOKENS, usage.cached_tokens)
+    span.set_attribute(ATTR_USAGE_COUNTS, True)
     span.set_attribute(ATTR_MEDIA_TOKENS, usage.media_tokens)
     span.set_attribute(ATTR_FINISH_REASONS, tuple(item.finish_reason for item in finished))

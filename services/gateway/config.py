@@ -15,7 +15,11 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     port_file: Path | None = None
     """The port in use is written here once the gateway listens."""
     keys_file: Path | None = None
-    """One API key per line; without it everybody who reaches the port is served."""
+    """As ``moontide keys`` writes it; without it everybody who reaches the port is served."""
+    keys_poll_seconds: float = 1.0
+    """How soon a changed keys file counts."""
+    quota_completion_tokens: int = 1024
+    """What the completion of a chat without ``max_completion_tokens`` counts with, until it is known."""
     sampling: Literal["open", "kimi"] = "open"
     """kimi: Moonshot's fixed values and its further rules; anything else is a 400. open: the usual ranges."""
     max_requests: int = 64

@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler
 
 from schemas import codec
 from schemas.failure import Failure
+from services.gateway.standing import QuotaExceeded, Standing
 from shared.errors import MoontideError, internal_failure
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,10 @@ _TYPES = {
     500: "server_error",
     503: "server_unavailable",
 }
+
+
+QUOTA_CODES = "quota."
+"""Of refusals that are about the sender, not about how busy we are."""
 
 
 class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +51,8 @@ def error_body(failure: Failure) -> ErrorBody:
     kind = _TYPES.get(failure.status, fallback)
     if failure.code == "incorrect_api_key":
         kind = "incorrect_api_key_error"
+    elif failure.code.startswith(QUOTA_CODES):
+        kind = "rate_limit_reached_error"
     return ErrorBody(error=ErrorDetail(type=kind, message=failure.message, code=failure.code, param=failure.param))
 
 
@@ -58,7 +65,26 @@ def error_response(failure: Failure) -> web.Response:
     response = json_response(error_body(failure), status=failure.status)
     if failure.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(failure.retry_after_seconds)))
+    if failure.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response
+
+
+def _over_quota(error: QuotaExceeded) -> web.Response:
+    response = error_response(error.to_failure())
+    response.headers.update(rate_limit_headers(error.standing))
+    if error.hopeless:
+        response.headers["X-Should-Retry"] = "false"  # OpenAI's clients would try again otherwise
+    return response
+
+
+def rate_limit_headers(standing: Standing) -> dict[str, str]:
+    """Moonshot's names. Reset: seconds until the whole limit is free again."""
+    return {
+        "X-RateLimit-Limit": str(standing.limit),
+        "X-RateLimit-Remaining": str(standing.remaining),
+        "X-RateLimit-Reset": str(math.ceil(standing.reset_seconds)),
+    }
 
 
 def json_response(value: Any, *, status: int = 200) -> web.Response:
@@ -70,6 +96,8 @@ async def errors_middleware(request: web.Request, handler: Handler) -> web.Strea
     """Whatever a handler raises, before the first byte of a response, as an error body."""
     try:
         return await handler(request)
+    except QuotaExceeded as error:
+        return _over_quota(error)
     except MoontideError as error:
         return error_response(error.to_failure())
     except web.HTTPException as error:

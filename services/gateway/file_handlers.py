@@ -13,12 +13,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from schemas.blobs import BlobRef
 from schemas.request import Principal
-from schemas.telemetry import ATTR_REQUEST_ID, SPAN_UPLOAD
+from schemas.telemetry import SPAN_UPLOAD
 from services.gateway.config import GatewayConfig
 from services.gateway.error_body import json_response
 from services.gateway.event_stream import drop
 from services.gateway.files import PURPOSES, FileDeleted, FileLibrary, FileList, Purpose, clean_name, file_object
-from services.gateway.identity import PRINCIPAL, REQUEST_ID
+from services.gateway.identity import PRINCIPAL, span_attributes
 from services.gateway.limits import Budget
 from shared.blobs.store import BlobStore
 from shared.errors import BadInput, Cancelled, MoontideError
@@ -63,7 +63,7 @@ class FileHandlers:
             raise BadInput("invalid_content_type", "send multipart/form-data with the fields purpose and file")
         if (request.content_length or 0) > self._config.file_max_bytes + FORM_OVERHEAD_BYTES:
             raise _too_large(self._config.file_max_bytes, "the file")
-        attributes = {ATTR_REQUEST_ID: request[REQUEST_ID]}
+        attributes = span_attributes(request)
         parent = request.headers.get("traceparent", "")
         with (
             self._uploads.take(),

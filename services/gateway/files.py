@@ -1,5 +1,5 @@
-"""Uploaded files: a record per file and principal that points at a blob. Files are visible only to their principal,
-since each principal's records are of a kind of their own.
+"""Uploaded files: a record per file and tenant that points at a blob. Files are visible only to their tenant, whichever
+of its keys uploaded them, since each tenant's records are of a kind of their own.
 
 Input: bytes in pieces and a name. Output: ``FileObject`` as OpenAI spells it. It must not know HTTP.
 """
@@ -159,7 +159,7 @@ def media_kind(record: FileRecord) -> MediaKind | None:
 
 
 def _kind(principal: Principal) -> str:
-    return f"files.{principal.tenant}.{principal.key_id}"
+    return f"files.{principal.tenant}"
 
 
 def _uses(blob: BlobRef) -> str:

@@ -15,6 +15,7 @@ from schemas.telemetry import Trace, TraceQuery
 from services.gateway.config import GatewayConfig
 from services.gateway.error_body import json_response
 from services.gateway.health import Alive, Ready
+from services.gateway.identity import PRINCIPAL
 from services.gateway.models import ModelDirectory, ModelList
 from services.gateway.openapi import document
 from shared.bus.interface import Bus
@@ -53,7 +54,7 @@ class Handlers:
 
     async def trace(self, request: web.Request) -> web.Response:
         """``GET /v1/traces/{id}``: a trace id or a request id, answered by the recorder."""
-        query = TraceQuery(id=request.match_info["id"])
+        query = TraceQuery(id=request.match_info["id"], principal=request[PRINCIPAL])
         if not _TRACE_ID.fullmatch(query.id):
             raise NotFound("trace.not_found", "no such trace", param="id")
         timeout = self._config.trace_timeout_seconds

@@ -1,6 +1,6 @@
-"""Which media a principal has had answers about: a record per principal and manifest, written when the answer ends.
+"""Which media a tenant has had answers about: a record per tenant and manifest, written when the answer ends.
 
-Input: the summaries of a finished chat. Output: manifests, and their pictures by position, for that principal alone.
+Input: the summaries of a finished chat. Output: manifests, and their pictures by position, for that tenant alone.
 It must not know HTTP.
 """
 
@@ -67,7 +67,7 @@ class SeenMedia:
 
 
 def _kind(principal: Principal) -> str:
-    return f"seen-media.{principal.tenant}.{principal.key_id}"
+    return f"seen-media.{principal.tenant}"
 
 
 def _not_found(message: str) -> NotFound:

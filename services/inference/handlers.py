@@ -21,12 +21,10 @@ from schemas.telemetry import (
     ATTR_MODEL,
     ATTR_OPERATION,
     ATTR_OUTPUT_TOKENS,
-    ATTR_REQUEST_ID,
     SPAN_DECODE,
     SPAN_ENCODE_MEDIA,
     SPAN_GENERATE,
     SPAN_PREFILL,
-    AttributeValue,
 )
 from services.inference.admission import check_request, decode_ids, encode_ids, id_count, sampling_rule
 from services.inference.engine import Engine
@@ -37,6 +35,7 @@ from shared.calls.interface import CallWriter
 from shared.clock import Clock
 from shared.errors import BadInput
 from shared.model.config import ModelConfig
+from shared.telemetry.request import request_attributes
 from shared.telemetry.span import Span
 from shared.telemetry.tracing import Telemetry
 
@@ -70,11 +69,7 @@ class GenerateHandler:
         self.engine.check_room(id_count(request.prompt_ids, "prompt_ids"), request.max_tokens)
 
     async def __call__(self, context: RequestContext, request: GenerateRequest, out: CallWriter) -> None:
-        attributes: dict[str, AttributeValue] = {
-            ATTR_REQUEST_ID: context.request_id,
-            ATTR_MODEL: self.model,
-            ATTR_OPERATION: "generate_content",
-        }
+        attributes = request_attributes(context) | {ATTR_MODEL: self.model, ATTR_OPERATION: "generate_content"}
         with self.telemetry.span(
             SPAN_GENERATE, parent=context.traceparent, kind="server", attributes=attributes
         ) as span:

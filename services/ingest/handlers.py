@@ -21,7 +21,6 @@ from schemas.telemetry import (
     ATTR_MEDIA_FRAMES,
     ATTR_MEDIA_KIND,
     ATTR_MEDIA_TOKENS,
-    ATTR_REQUEST_ID,
     SPAN_DECODE_MEDIA,
     SPAN_PREPARE_MEDIA,
 )
@@ -29,6 +28,7 @@ from services.ingest.preparation import Preparation, Prepared
 from shared.bus.interface import Bus, Job
 from shared.clock import Clock
 from shared.errors import BadInput, DeadlineExceeded, MoontideError, Unavailable
+from shared.telemetry.request import request_attributes
 
 if TYPE_CHECKING:
     from shared.telemetry.tracing import Telemetry
@@ -87,7 +87,7 @@ class PrepareMedia:
             SPAN_PREPARE_MEDIA,
             parent=job.context.traceparent,
             kind="consumer",
-            attributes={ATTR_REQUEST_ID: job.context.request_id, ATTR_MEDIA_KIND: job.kind},
+            attributes=request_attributes(job.context) | {ATTR_MEDIA_KIND: job.kind},
         ) as span:
             try:
                 async with self._progress(job.job_id, stage), asyncio.timeout(remaining):

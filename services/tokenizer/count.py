@@ -9,9 +9,10 @@ import msgspec
 
 from schemas.chat import CountRequest, TokensCounted
 from schemas.request import RequestContext
-from schemas.telemetry import ATTR_MODEL, ATTR_OPERATION, ATTR_REQUEST_ID, SPAN_COUNT
+from schemas.telemetry import ATTR_MODEL, ATTR_OPERATION, SPAN_COUNT
 from services.tokenizer.prompts import PromptDesk
 from shared.calls.interface import CallWriter
+from shared.telemetry.request import request_attributes
 from shared.telemetry.tracing import Telemetry
 
 
@@ -24,7 +25,7 @@ class CountHandler:
         self.desk.check(request.chat)
 
     async def __call__(self, context: RequestContext, request: CountRequest, out: CallWriter) -> None:
-        attributes = {ATTR_REQUEST_ID: context.request_id, ATTR_MODEL: self.desk.model, ATTR_OPERATION: "count"}
+        attributes = request_attributes(context) | {ATTR_MODEL: self.desk.model, ATTR_OPERATION: "count"}
         with self.telemetry.span(SPAN_COUNT, parent=context.traceparent, kind="server", attributes=attributes) as span:
             inside = msgspec.structs.replace(context, traceparent=span.traceparent)
             prompt = (await self.desk.prepare(request.chat, inside)).prompt

@@ -19,7 +19,6 @@ from schemas.telemetry import (
     ATTR_MODEL,
     ATTR_OPERATION,
     ATTR_OUTPUT_TOKENS,
-    ATTR_REQUEST_ID,
     SPAN_CHAT,
 )
 from services.tokenizer.blobs import Blobs
@@ -41,6 +40,7 @@ from shared.clock import Clock
 from shared.language import specials
 from shared.language.answer import AnswerParser
 from shared.language.grammar.compiler import GrammarCompiler
+from shared.telemetry.request import request_attributes
 from shared.telemetry.span import Span
 from shared.telemetry.tracing import Telemetry
 
@@ -64,7 +64,7 @@ class ChatHandler:
         check_budget(request.thinking_budget_tokens)
 
     async def __call__(self, context: RequestContext, request: ChatRequest, out: CallWriter) -> None:
-        attributes = {ATTR_REQUEST_ID: context.request_id, ATTR_MODEL: self.desk.model, ATTR_OPERATION: "chat"}
+        attributes = request_attributes(context) | {ATTR_MODEL: self.desk.model, ATTR_OPERATION: "chat"}
         with self.telemetry.span(SPAN_CHAT, parent=context.traceparent, kind="server", attributes=attributes) as span:
             ready = await self.desk.prepare(request, context)
             inside = msgspec.structs.replace(context, traceparent=span.traceparent)

@@ -20,7 +20,6 @@ from schemas.telemetry import (
     ATTR_MODEL,
     ATTR_OPERATION,
     ATTR_OUTPUT_TOKENS,
-    ATTR_REQUEST_ID,
     SPAN_CHAT,
     SPAN_WAIT_MEDIA,
 )
@@ -41,6 +40,7 @@ from shared.calls.interface import CallWriter
 from shared.clock import Clock
 from shared.errors import BadInput, DeadlineExceeded
 from shared.service import Process
+from shared.telemetry.request import request_attributes
 from shared.telemetry.tracing import Telemetry
 
 
@@ -94,7 +94,7 @@ class AnswerChat:
         self.exchange.refuse_while_resting()
 
     async def handle(self, context: RequestContext, chat: ChatRequest, out: CallWriter) -> None:
-        attributes = {ATTR_REQUEST_ID: context.request_id, ATTR_MODEL: chat.model, ATTR_OPERATION: "chat"}
+        attributes = request_attributes(context) | {ATTR_MODEL: chat.model, ATTR_OPERATION: "chat"}
         with self.telemetry.span(SPAN_CHAT, parent=context.traceparent, kind="server", attributes=attributes) as span:
             finished = await self._bounded(context, chat, out)
             span.set_attribute(ATTR_INPUT_TOKENS, finished.usage.prompt_tokens)

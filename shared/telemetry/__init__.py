@@ -13,5 +13,7 @@ parent. An exception marks the span as error (``error.type`` = our code), cancel
 Starts and ends wait in a bounded outbox that the bus empties before it publishes anything else, so a span's start is
 out before any message that carries its context. The current span follows tasks; a new thread has none, so give
 ``parent`` there. A span left open across a ``yield`` stays current in the consumer: give ``parent`` there too.
+The span that a service opens for a message has the attributes of ``request.request_attributes(context)``: its tenant is
+who may see it and the spans inside it.
 Tests use ``recording.RecordingTelemetry()``: ``.messages``, ``.started(name)``, ``.ended(name)``.
 """

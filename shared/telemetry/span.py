@@ -17,7 +17,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from schemas.telemetry import ATTR_ERROR_TYPE, ATTR_SPAN_CANCELLED, AttributeValue
+from schemas.telemetry import ATTR_ERROR_TYPE, ATTR_SPAN_CANCELLED, ATTR_TENANT, AttributeValue
 from shared.errors import Cancelled, MoontideError
 
 _current: ContextVar["Span | None"] = ContextVar("moontide_current_span", default=None)
@@ -38,7 +38,7 @@ class Span:
 
     ``parent`` is a traceparent, ``""`` for a new root (also what an invalid traceparent means), None for the current
     span. Of an exception the status is ``error`` and ``error.type`` our code or the class name; of a cancellation
-    ``cancelled``. Exceptions pass through.
+    ``cancelled``. Exceptions pass through. A span inside another one belongs to the same tenant.
     """
 
     def __init__(
@@ -54,13 +54,15 @@ class Span:
         self._name = name
         self._parent = parent
         self._kind = kind
-        self._attributes = attributes
+        self._attributes = dict(attributes or {})
         self._span: trace.Span = trace.INVALID_SPAN
         self.outer: Span | None = None
         self.ended = False
 
     def __enter__(self) -> Self:
         self.outer = current_span()
+        if self._parent is None and self.outer is not None and self.outer.tenant:
+            self._attributes.setdefault(ATTR_TENANT, self.outer.tenant)
         self._span = self._tracer.start_span(
             self._name, context=self._parent_context(), kind=self._kind, attributes=self._attributes
         )
@@ -86,6 +88,11 @@ class Span:
         """Something that happened at one moment; ignored once the span has ended."""
         if not self.ended:
             self._span.add_event(name, attributes)
+
+    @property
+    def tenant(self) -> str:
+        """Empty for work of nobody in particular."""
+        return str(self._attributes.get(ATTR_TENANT, ""))
 
     @property
     def trace_id(self) -> str:
