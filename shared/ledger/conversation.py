@@ -20,6 +20,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     kind: TurnKind
     step: int
     """0 for what was given; what is said between two steps belongs to the next one."""
+    tool_call_id: str = ""
+    """As the model called the tool whose result this is."""
     hidden: bool = False
     """A tool's result of which a request shows only that there was one."""
 
@@ -47,8 +49,11 @@ class Conversation(msgspec.Struct, kw_only=True):
     def answered(self, event: ModelAnswered) -> None:
         self.turns.append(Turn(message=event.message, kind="assistant", step=event.step))
 
-    def tool_answered(self, event: ToolAnswered) -> None:
-        self.results[event.call_id] = Turn(message=event.message, kind="tool", step=event.step)
+    def tool_answered(self, event: ToolAnswered, tool_call_id: str) -> None:
+        """A call that the model did not make (its id is empty) is none of its business."""
+        if tool_call_id:
+            turn = Turn(message=event.message, kind="tool", step=event.step, tool_call_id=tool_call_id)
+            self.results[event.call_id] = turn
 
     def added(self, event: MessageAdded, step: int) -> None:
         self.held.append(Turn(message=event.message, kind=event.author, step=step))

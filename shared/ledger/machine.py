@@ -13,6 +13,8 @@
 - ``ModelAnswered`` says how many tools it calls. So many ``ToolAsked`` follow, and one ``ToolAnswered`` for each; a
   call that needs approval is answered after ``ToolDecided``, or refused with a failure. Only then comes the next step.
 - The model is asked only while running. What was asked before a pause or a wait may be answered in it.
+- A summary: at rest, ``ModelAsked`` for one, of the step before; ``ContextReduced`` with the summary is its answer.
+- A tool may be asked for at rest that no model called (its ``tool_call_id`` is empty): what a run leaves is made so.
 - ``RunEnded`` may come at any time, also with calls open, and nothing comes after it.
 
 It must not know where entries are kept, and nothing of conversations.
@@ -84,6 +86,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Of that step."""
     asking: bool = False
     """A model call is open."""
+    summarising: bool = False
+    """The open model call is for a summary."""
     asked_term: int = 0
     wanted_calls: int = 0
     """How many tools the answer of the step calls."""
@@ -178,6 +182,8 @@ def _asked(place: Place, event: ModelAsked, term: int) -> Place:
         raise IllegalTransition(event, "this owner has asked already")
     if place.answered and not place.at_rest:
         raise IllegalTransition(event, "tool calls are open")
+    if event.purpose == "summary":
+        return _summary_asked(place, event, term)
     expected = (place.step + 1, 1) if place.answered else (place.step, place.attempt + 1)
     if (event.step, event.attempt) != expected:
         raise IllegalTransition(event, f"step and attempt are {(event.step, event.attempt)}, not {expected}")
@@ -186,6 +192,7 @@ def _asked(place: Place, event: ModelAsked, term: int) -> Place:
         step=event.step,
         attempt=event.attempt,
         asking=True,
+        summarising=False,
         asked_term=term,
         answered=False,
         wanted_calls=0,
@@ -193,18 +200,28 @@ def _asked(place: Place, event: ModelAsked, term: int) -> Place:
     )
 
 
+def _summary_asked(place: Place, event: ModelAsked, term: int) -> Place:
+    if event.step != place.step:
+        raise IllegalTransition(event, f"the step is {place.step}")
+    return msgspec.structs.replace(place, asking=True, summarising=True, asked_term=term)
+
+
 def _heard(place: Place, event: ModelAnswered | ModelFailed) -> Place:
     if not place.asking or event.step != place.step:
         raise IllegalTransition(event, f"the model was not asked for step {event.step}")
     if isinstance(event, ModelAnswered):
+        if place.summarising:
+            raise IllegalTransition(event, "a summary was asked for")
         return msgspec.structs.replace(place, asking=False, answered=True, wanted_calls=event.tool_calls)
-    if event.attempt != place.attempt:
+    if event.attempt != place.attempt and not place.summarising:
         raise IllegalTransition(event, f"the attempt is {place.attempt}, not {event.attempt}")
-    return msgspec.structs.replace(place, asking=False)
+    return msgspec.structs.replace(place, asking=False, summarising=False)
 
 
 def _tool_asked(place: Place, event: ToolAsked) -> Place:
-    if not place.answered or event.step != place.step or len(place.calls) >= place.wanted_calls:
+    by_model = event.tool_call_id != ""
+    full = len(place.calls) >= place.wanted_calls if by_model else place.asking or not place.at_rest
+    if not place.answered or event.step != place.step or full:
         raise IllegalTransition(event, f"step {event.step} calls no more tools")
     if any(event.call_id == call.call_id for call in place.calls):
         raise IllegalTransition(event, f"{event.call_id} is asked already")
@@ -216,7 +233,8 @@ def _tool_asked(place: Place, event: ToolAsked) -> Place:
         arguments=event.arguments,
         needs_approval=event.needs_approval,
     )
-    return msgspec.structs.replace(place, calls=(*place.calls, call))
+    wanted = place.wanted_calls if by_model else place.wanted_calls + 1
+    return msgspec.structs.replace(place, calls=(*place.calls, call), wanted_calls=wanted)
 
 
 def _open(place: Place, event: ToolDecided | ToolAnswered) -> OpenCall:
@@ -251,7 +269,9 @@ def _reduced(place: Place, event: ContextReduced) -> Place:
     complete = place.step if place.at_rest else place.step - 1
     if not 0 <= event.through_step <= complete:
         raise IllegalTransition(event, f"step {event.through_step} is not complete")
-    return place
+    if place.asking and not place.summarising:
+        raise IllegalTransition(event, "the model is asked for a step")
+    return msgspec.structs.replace(place, asking=False, summarising=False)
 
 
 def _with_status(place: Place, event: RunWaiting | RunPaused | RunResumed) -> Place:

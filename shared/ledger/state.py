@@ -11,7 +11,7 @@ A fork's past is the state of its origin when the named step was complete; the m
 Its usage, cost and commands begin anew.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import assert_never
 
 import msgspec
@@ -106,8 +106,8 @@ class RunState(msgspec.Struct, kw_only=True):
         """Raises IllegalTransition when ``entry`` could not be applied now."""
         self._path(entry)
 
-    def apply(self, numbered: NumberedEntry) -> None:
-        """Raises IllegalTransition, and changes nothing then."""
+    def apply(self, numbered: NumberedEntry, told: Callable[[RunEvent], None] | None = None) -> None:
+        """Raises IllegalTransition, and changes nothing then. ``told`` hears of each event once it is taken."""
         entry = numbered.entry
         if numbered.sequence <= self.last_sequence:
             raise IllegalTransition(entry, f"sequence {numbered.sequence} after {self.last_sequence}")
@@ -115,6 +115,8 @@ class RunState(msgspec.Struct, kw_only=True):
         for event, place in zip(entry.events, places, strict=True):
             self.place = place
             self._take(event)
+            if told is not None:
+                told(event)
         self.taken_commands |= _commands(entry)
         self.last_sequence = numbered.sequence
         self.updated_unix_seconds = entry.time_unix_seconds
@@ -134,7 +136,7 @@ class RunState(msgspec.Struct, kw_only=True):
                 self.conversation.answered(event)
                 self._count(event.usage, event.cost_usd)
             case ToolAnswered():
-                self.conversation.tool_answered(event)
+                self.conversation.tool_answered(event, self._tool_call_id(event.call_id))
                 self.workspace = event.workspace or self.workspace
                 self.session = event.session or self.session
             case MessageAdded():
@@ -157,6 +159,9 @@ class RunState(msgspec.Struct, kw_only=True):
             self.conversation.rest([call.call_id for call in self.place.calls])
         elif isinstance(event, ModelFailed):
             self.conversation.asked()
+
+    def _tool_call_id(self, call_id: str) -> str:
+        return next(call.tool_call_id for call in self.place.calls if call.call_id == call_id)
 
     def _count(self, usage: Usage | None, cost_usd: float) -> None:
         self.cost_usd += cost_usd
