@@ -22,11 +22,20 @@ _GAP = re.compile(r"\n{3,}")
 
 def page_text(html: bytes, charset: str, url: str) -> tuple[str, str]:
     """(title, text). A page whose text is all navigation is told whole."""
-    tree = HTMLTree.parse_from_bytes(html, charset or detect_encoding(html, from_html_meta=True) or "utf-8")
+    tree = HTMLTree.parse_from_bytes(html, charset or _encoding(html))
     for link in tree.document.query_selector_all("a[href]") if tree.document is not None else ():
         link["href"] = _absolute(url, link["href"] or "")
     text = _plain(tree, list(SKIPPED)) or _plain(tree, [])
     return " ".join((tree.title or "").split()), text
+
+
+def _encoding(html: bytes) -> str:
+    """Text that is UTF-8 is meant so; a detector is wrong about short ones."""
+    try:
+        html.decode("utf-8")
+    except UnicodeDecodeError:
+        return detect_encoding(html, from_html_meta=True) or "utf-8"
+    return "utf-8"
 
 
 def _plain(tree: HTMLTree, skipped: list[str]) -> str:

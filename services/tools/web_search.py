@@ -1,0 +1,97 @@
+"""``web_search``: questions to every configured provider at once, their hits in turn.
+
+Input: ``{query, limit?}``. Output: numbered hits with title, address and snippet. A provider that fails is named while
+others answer. Kimi's builtin ``$web_search`` is another name of this tool. Must not know what providers are.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+
+import msgspec
+
+from schemas.chat import TextPart
+from schemas.tools import ToolDeclaration
+from services.tools.search import Hit, SearchProvider
+from services.tools.tool import Call, Result
+from shared.errors import BadInput, MoontideError
+
+DEFAULT_LIMIT = 8
+MAX_LIMIT = 20
+QUERY_CHARS = 1000
+SNIPPET_CHARS = 500
+
+PARAMETERS = msgspec.json.encode(
+    {
+        "type": "object",
+        "properties": {
+            "query": {"type": "string", "description": "What to look for, as words or a question."},
+            "limit": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": MAX_LIMIT,
+                "description": f"How many results. Default {DEFAULT_LIMIT}.",
+            },
+        },
+        "required": ["query"],
+        "additionalProperties": False,
+    }
+)
+
+
+@dataclass(frozen=True)
+class WebSearch:
+    providers: Sequence[SearchProvider]
+    """At least one."""
+
+    @property
+    def declaration(self) -> ToolDeclaration:
+        return ToolDeclaration(
+            name="web_search",
+            description="Search the web and indexed files. Answers titles, addresses and snippets; fetch reads them.",
+            parameters=PARAMETERS,
+            timeout_seconds=60.0,
+            expected_seconds=2.0,
+        )
+
+    async def run(self, call: Call) -> Result:
+        """Raises what the providers raised when none of them answers."""
+        query = call.arguments["query"].strip()
+        if not query or len(query) > QUERY_CHARS:
+            raise BadInput("search.query", f"a query has between 1 and {QUERY_CHARS} characters", param="query")
+        limit = call.arguments.get("limit", DEFAULT_LIMIT)
+        call.progress(f"searching for {query[:100]}")
+        answers = await asyncio.gather(*(_asked(provider, query, limit) for provider in self.providers))
+        failures = [answer for answer in answers if isinstance(answer, MoontideError)]
+        if len(failures) == len(answers):
+            raise failures[0]
+        hits = merged([answer for answer in answers if not isinstance(answer, MoontideError)], limit)
+        return Result(content=(TextPart(text=_told(query, hits, failures)),))
+
+
+async def _asked(provider: SearchProvider, query: str, limit: int) -> list[Hit] | MoontideError:
+    try:
+        return await provider.search(query, limit)
+    except MoontideError as error:
+        return error
+
+
+def merged(answers: Iterable[Sequence[Hit]], limit: int) -> list[Hit]:
+    """The first of each, the second of each, and so on; an address once; hits without one are dropped."""
+    hits: dict[str, Hit] = {}
+    for hit in chain.from_iterable(zip_longest(*answers)):
+        if hit is not None and hit.url and hit.url not in hits and len(hits) < limit:
+            hits[hit.url] = hit
+    return list(hits.values())
+
+
+def _told(query: str, hits: Sequence[Hit], failures: Sequence[MoontideError]) -> str:
+    lines = [f"[{failure.message}]" for failure in failures]
+    if not hits:
+        lines.append(f"Nothing was found for {query!r}.")
+    for number, hit in enumerate(hits, 1):
+        lines.append(f"{number}. {' '.join(hit.title.split())[:200] or hit.url}{f' ({hit.date})' if hit.date else ''}")
+        lines.append(f"   {hit.url}{f' (fetch with start={hit.start})' if hit.start else ''}")
+        lines.append(f"   {' '.join(hit.snippet.split())[:SNIPPET_CHARS]}\n")
+    return "\n".join(lines).rstrip()
