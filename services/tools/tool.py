@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from schemas.blobs import BlobRef
-from schemas.chat import Part
+from schemas.chat import Part, TextPart
+from schemas.codec import encode_json
 from schemas.request import RequestContext
-from schemas.tools import ToolDeclaration, ToolFile
+from schemas.tools import ToolDeclaration, ToolEffect, ToolFile, WorkspaceUse
 from shared.blobs.store import BlobStore
 
 Progress = Callable[[str], None]
@@ -31,8 +32,11 @@ class Call:
     progress: Progress
     workspace: Path | None = None
     """A folder of this call alone, where the declaration says ``read`` or ``write``."""
+    """It belongs to the user that sandboxed programs have. Nobody else is in it while the call lasts."""
     session: BlobRef | None = None
     """State of the run's Python session."""
+    repository: BlobRef | None = None
+    """The git bundle that the run's workspace began with."""
     repeated: bool = False
     """An earlier delivery of this call may have had its effect."""
 
@@ -42,8 +46,39 @@ class Result:
     """What the model reads and people see. A failure is raised, as one of our errors, and put into words elsewhere."""
 
     content: tuple[Part, ...]
+    """Of any length: what is too long for a model is cut in the middle, and kept whole for people."""
     files: tuple[ToolFile, ...] = ()
     session: BlobRef | None = None
+    shows_changes: bool = False
+    """Files that the call made or changed in the workspace are shown to people, images among them to the model too."""
+
+
+def said(text: str) -> Result:
+    return Result(content=(TextPart(text=text),))
+
+
+def declared(
+    name: str,
+    description: str,
+    properties: dict[str, Any],
+    *,
+    required: tuple[str, ...] = (),
+    effect: ToolEffect = "none",
+    workspace: WorkspaceUse = "none",
+    timeout_seconds: float = 60.0,
+    expected_seconds: float = 1.0,
+) -> ToolDeclaration:
+    """A declaration whose arguments are an object of ``properties`` (JSON Schemas) and nothing else."""
+    schema = {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+    return ToolDeclaration(
+        name=name,
+        description=description,
+        parameters=encode_json(schema),
+        effect=effect,
+        workspace=workspace,
+        timeout_seconds=timeout_seconds,
+        expected_seconds=expected_seconds,
+    )
 
 
 class Tool(Protocol):

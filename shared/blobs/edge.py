@@ -9,7 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from obstore.exceptions import BaseError, NotFoundError
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
 from shared.errors import Internal, NotFound, Unavailable
@@ -54,3 +55,13 @@ def foreign_errors(subject: str) -> Iterator[None]:
         raise NotFound("blob.not_found", f"{subject} is not in the blob store") from error
     except (BaseError, OSError) as error:
         raise Unavailable("blob.unavailable", "the blob store cannot be used at the moment") from error
+
+
+async def created(store: ObjectStore, path: str, data: bytes) -> bool:
+    """False when there is an object of this path already; it stays as it is. Errors as ``foreign_errors``."""
+    with foreign_errors(path):
+        try:
+            await obstore.put_async(store, path, data, mode="create")
+        except AlreadyExistsError:
+            return False
+    return True

@@ -17,7 +17,7 @@ import obstore
 from obstore.store import ObjectStore
 
 from schemas.blobs import INLINE_MAX_BYTES, BlobRef, Payload
-from shared.blobs.edge import foreign_errors, open_store
+from shared.blobs.edge import created, foreign_errors, open_store
 from shared.blobs.lifetimes import (
     COLLECT_MAX_OBJECTS,
     CollectReport,
@@ -123,6 +123,16 @@ class BlobStore:
 
     async def put_record(self, kind: str, name: str, data: bytes) -> None:
         await self._write(f"records/{_name(kind)}/{_name(name)}", data)
+
+    async def keep_record(self, kind: str, name: str, data: bytes) -> bytes:
+        """Stores the record unless there is one: the first writer wins. Returns what is kept."""
+        path = f"records/{_name(kind)}/{_name(name)}"
+        if not await created(self._store, path, data):
+            kept = await self._read(path)
+            if kept is not None:
+                return kept
+            await self._write(path, data)  # removed in between: nobody's any more
+        return data
 
     async def get_record(self, kind: str, name: str) -> bytes | None:
         return await self._read(f"records/{_name(kind)}/{_name(name)}")

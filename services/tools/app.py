@@ -1,0 +1,51 @@
+"""Wiring of the tools service: scratch folder, workspaces, tools, consumer; ended in reverse order."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from schemas import names
+from schemas.blobs import BlobRef
+from services.tools.config import ToolsConfig
+from services.tools.execution import Execution
+from services.tools.files import EditFile, ListFiles, ReadFile, WriteFile
+from services.tools.handlers import ListTools, RunTools
+from services.tools.queue import TOOLS_QUEUE
+from services.tools.registry import Registry
+from services.tools.scratch import scratch
+from services.tools.tree import TreeBounds
+from services.tools.workspaces import Workspaces
+from shared.errors import BadInput
+
+if TYPE_CHECKING:
+    from shared.service import Process
+
+VERSION = "1.0.0"
+
+
+@asynccontextmanager
+async def app(config: ToolsConfig, process: "Process") -> AsyncIterator[Registry]:
+    """Entered: calls are taken. Left: calls in flight have been finished."""
+    async with AsyncExitStack() as stack:
+        root = stack.enter_context(scratch(config.scratch_directory))
+        bounds = TreeBounds(max_files=config.workspace_files, max_bytes=config.workspace_bytes)
+        folders = max(config.workspace_folders, config.calls_in_flight)
+        first_uid = config.sandbox_uid if os.geteuid() == 0 else None
+        workspaces = Workspaces(process.blobs, root, bounds, folders, first_uid)
+        registry = Registry([ListFiles(), ReadFile(), WriteFile(), EditFile()])
+        execution = Execution(registry, workspaces, process.blobs, _no_checkout, lambda run_id: None)
+        handlers = RunTools(process.bus, process.blobs, execution, process.telemetry, process.clock)
+        await process.bus.declare(TOOLS_QUEUE)
+        endpoints = {names.SUBJECT_TOOLS_LIST: ListTools(registry).answer}
+        await stack.enter_async_context(
+            process.bus.offer(names.SERVICE_TOOLS, endpoints, version=VERSION, metadata={"area": "tools"})
+        )
+        await stack.enter_async_context(
+            process.bus.consume(TOOLS_QUEUE, handlers.handle, in_flight=config.calls_in_flight, on_parked=handlers.park)
+        )
+        yield registry
+
+
+async def _no_checkout(repository: BlobRef) -> BlobRef:
+    raise BadInput("tools.repository", "runs on a repository come with the sandbox")
