@@ -100,8 +100,10 @@ class NatsBus:
     ) -> AbstractAsyncContextManager[None]:
         return log.followed(self._link, stream, durable, handler, batch)
 
-    async def declare_journal(self, stream: str, subjects: tuple[str, ...], *, max_bytes: int) -> None:
-        await streams.declare_journal(self._link, stream, subjects, max_bytes)
+    async def declare_journal(
+        self, stream: str, subjects: tuple[str, ...], *, max_bytes: int, max_per_subject: int | None = None
+    ) -> None:
+        await streams.declare_journal(self._link, stream, subjects, max_bytes, max_per_subject)
 
     async def declare_latest(
         self, stream: str, subjects: tuple[str, ...], *, max_bytes: int, keep_seconds: float

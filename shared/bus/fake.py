@@ -6,19 +6,18 @@ In: a seed and how often core messages are duplicated, delayed or dropped, and s
 
 import asyncio
 import random
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from schemas import names
+from shared.bus.fake_logs import FakeLogs
 from shared.bus.fake_streams import JobReader, Stream, follow, matches
 from shared.bus.interface import (
     JobHandler,
     ParkedHandler,
     RequestHandler,
     ServiceInfo,
-    StoredMessage,
     Subscription,
     WorkQueue,
 )
@@ -126,16 +125,15 @@ class FakeBroker:
         raise Unavailable("bus.no_stream", "no stream stores this subject")
 
 
-class FakeBus:
+class FakeBus(FakeLogs):
     """One participant. ``kill`` takes it away as a crash would."""
 
     def __init__(self, broker: FakeBroker, instance: str) -> None:
-        self._broker = broker
+        super().__init__(broker)
         self._instance = instance
         self._outbox: Callable[[], Iterable[tuple[str, bytes]]] = tuple
         self._listeners: list[_Listener] = []
         self._endpoints: list[_Endpoint] = []
-        self._killed = False
 
     @property
     def instance(self) -> str:
@@ -277,46 +275,6 @@ class FakeBus:
             stopping.set()
             await asyncio.gather(*running)
 
-    async def declare_log(
-        self, stream: str, subjects: tuple[str, ...], *, max_bytes: int, max_age_seconds: float, volatile: bool = False
-    ) -> None:
-        known = self._broker.streams.setdefault(stream, Stream(subjects))
-        known.subjects, known.max_bytes = subjects, max_bytes
-
-    async def declare_journal(self, stream: str, subjects: tuple[str, ...], *, max_bytes: int) -> None:
-        known = self._broker.streams.setdefault(stream, Stream(subjects))
-        known.subjects, known.max_bytes, known.keeps_all = subjects, max_bytes, True
-
-    async def declare_latest(
-        self, stream: str, subjects: tuple[str, ...], *, max_bytes: int, keep_seconds: float
-    ) -> None:
-        known = self._broker.streams.setdefault(stream, Stream(subjects))
-        known.subjects, known.max_bytes, known.keep_seconds = subjects, max_bytes, keep_seconds
-
-    async def append(
-        self, subject: str, data: bytes, *, message_id: str, expected_last_sequence: int | None = None
-    ) -> bool:
-        sequence = await self.append_at(
-            subject, data, message_id=message_id, expected_last_sequence=expected_last_sequence
-        )
-        return sequence is not None
-
-    async def append_at(
-        self, subject: str, data: bytes, *, message_id: str, expected_last_sequence: int | None
-    ) -> int | None:
-        self._send_outbox()
-        if self._killed or self._broker.loses_append():
-            raise Unavailable("bus.timeout", "nobody answered in time")
-        stream = self._broker.stream_of(subject)
-        last = stream.last(subject)
-        if expected_last_sequence is not None and (last.sequence if last else 0) != expected_last_sequence:
-            return last.sequence if last is not None and last.message_id == message_id else None
-        self._broker.store(subject, data, message_id)
-        await asyncio.sleep(0)
-        if self._broker.loses_append():
-            raise Unavailable("bus.timeout", "nobody answered in time")
-        return stream.sequence_of(message_id)
-
     @asynccontextmanager
     async def follow_log(
         self, stream: str, durable: str, handler: Callable[[list[bytes]], Awaitable[None]], *, batch: int = 256
@@ -329,39 +287,3 @@ class FakeBus:
         finally:
             stopping.set()
             await following
-
-    async def read_log(
-        self, stream: str, subject: str, *, after_sequence: int = 0, limit: int = 256
-    ) -> list[StoredMessage]:
-        kept = [stored for stored in self._stream(stream).kept() if matches(subject, stored.subject)]
-        return [stored.message() for stored in kept if stored.sequence > after_sequence][:limit]
-
-    async def read_last(self, stream: str, subjects: Sequence[str]) -> list[StoredMessage]:
-        found = [self._stream(stream).last(subject) for subject in subjects]
-        return [stored.message() for stored in found if stored is not None]
-
-    async def last_of(self, stream: str, subject: str) -> StoredMessage | None:
-        last = self._stream(stream).last(subject)
-        return last.message() if last is not None else None
-
-    async def subjects_of(self, stream: str, pattern: str) -> dict[str, int]:
-        return dict(Counter(m.subject for m in self._stream(stream).kept() if matches(pattern, m.subject)))
-
-    async def first_sequence(self, stream: str) -> int:
-        known = self._stream(stream)
-        return next((stored.sequence for stored in known.kept()), known.last_sequence + 1)
-
-    async def remove(self, stream: str, sequence: int) -> bool:
-        if self._stream(stream).keeps_all:
-            raise Unavailable("bus.stream_failed", "the stream could not do this")
-        return self._stream(stream).remove(sequence)
-
-    async def purge(self, stream: str, subject: str) -> None:
-        self._stream(stream).purge(subject)
-
-    def _stream(self, name: str) -> Stream:
-        if self._killed:
-            raise Unavailable("bus.timeout", "nobody answered in time")
-        if name not in self._broker.streams:
-            raise Unavailable("bus.no_stream", "no stream stores this subject")
-        return self._broker.streams[name]

@@ -59,6 +59,7 @@ class Stream:
     messages: list[Stored] = field(default_factory=list)
     last_sequence: int = 0
     keeps_all: bool = False
+    max_per_subject: int | None = None
     keep_seconds: float | None = None
     """Set: only the last message of each subject is kept, and only so long."""
     seen: dict[str, int] = field(default_factory=dict)
@@ -70,7 +71,7 @@ class Stream:
     def add(self, subject: str, data: bytes, message_id: str) -> None:
         if message_id in self.seen:
             return
-        if self._is_full(data):
+        if self._is_full(subject, data):
             raise Busy("bus.full", "the queue is full", retry_after_seconds=1.0)
         if self.keep_seconds is not None:
             self.purge(subject)
@@ -81,7 +82,11 @@ class Stream:
         while self.max_bytes is not None and self._size_bytes() > self.max_bytes:
             self.messages.pop(0)
 
-    def _is_full(self, data: bytes) -> bool:
+    def _is_full(self, subject: str, data: bytes) -> bool:
+        if self.max_per_subject is not None:
+            count = sum(stored.subject == subject for stored in self.messages)
+            if count >= self.max_per_subject:
+                return True
         if self.max_messages is not None and len(self.messages) >= self.max_messages:
             return True
         return self.keeps_all and self.max_bytes is not None and self._size_bytes() + len(data) > self.max_bytes

@@ -148,7 +148,9 @@ class Bus(Protocol):
         """Every message of a log once the handler returned, in order, from where ``durable`` got to."""
         ...
 
-    async def declare_journal(self, stream: str, subjects: tuple[str, ...], *, max_bytes: int) -> None:
+    async def declare_journal(
+        self, stream: str, subjects: tuple[str, ...], *, max_bytes: int, max_per_subject: int | None = None
+    ) -> None:
         """A stream that keeps every message, on disk before it is acknowledged. Full, it refuses; no single message
         can be removed, only all of a subject."""
         ...

@@ -41,13 +41,17 @@ async def declare_log(
     await _declare(link, config)
 
 
-async def declare_journal(link: Link, stream: str, subjects: tuple[str, ...], max_bytes: int) -> None:
+async def declare_journal(
+    link: Link, stream: str, subjects: tuple[str, ...], max_bytes: int, max_per_subject: int | None
+) -> None:
     config = api.StreamConfig(
         name=stream,
         subjects=list(subjects),
         retention=api.RetentionPolicy.LIMITS,
         discard=api.DiscardPolicy.NEW,
         max_bytes=max_bytes,
+        max_msgs_per_subject=max_per_subject or -1,
+        discard_new_per_subject=max_per_subject is not None,
         storage=api.StorageType.FILE,
         allow_direct=True,
         deny_delete=True,

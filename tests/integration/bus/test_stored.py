@@ -144,6 +144,14 @@ async def test_a_full_journal_refuses_and_keeps_what_it_has(open_bus: OpenBus, w
         assert await bus.append_at(f"{word}.a", b"", message_id="new", expected_last_sequence=0) == kept + 1
 
 
+async def test_one_subject_may_be_full_while_others_are_not(open_bus: OpenBus, word: str) -> None:
+    async with open_bus() as bus:
+        await bus.declare_journal(word, (f"{word}.*",), max_bytes=1 << 20, max_per_subject=3)
+        assert await filled(bus, f"{word}.a", b"") == 3
+        assert await bus.append(f"{word}.b", b"", message_id="b")
+        assert len(await bus.read_log(word, f"{word}.a")) == 3
+
+
 async def test_the_latest_of_each_subject_is_kept_for_a_while(open_bus: OpenBus, word: str) -> None:
     async with open_bus() as bus:
         await bus.declare_latest(word, (f"{word}.*",), max_bytes=1 << 20, keep_seconds=1.0)
