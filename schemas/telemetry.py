@@ -9,6 +9,7 @@ from schemas.request import Principal
 
 # Spans.
 SPAN_HTTP_CHAT = "POST /v1/chat/completions"
+SPAN_HTTP_RUN = "POST /v1/runs"
 SPAN_UPLOAD = "store upload"
 SPAN_CHAT = "chat"
 SPAN_COUNT = "count tokens"
@@ -31,6 +32,7 @@ ATTR_KEY_ID = "moontide.key.id"
 ATTR_USAGE_COUNTS = "moontide.usage.counts"
 """True on the span of whoever holds the request, with the tokens that its key is charged with. Retries, choices and
 services further down have token counts too, which are not counted again."""
+ATTR_RUN_ID = "moontide.run.id"
 ATTR_ATTEMPT_NUMBER = "moontide.attempt.number"
 ATTR_FAILURE_CODE = "moontide.failure.code"
 ATTR_MEDIA_KIND = "moontide.media.kind"

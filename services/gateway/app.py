@@ -18,6 +18,7 @@ from services.gateway.chat_request import ChatRequests
 from services.gateway.config import GatewayConfig
 from services.gateway.daily_use import DailyUse
 from services.gateway.error_body import errors_middleware
+from services.gateway.file_body import FileBodies
 from services.gateway.file_handlers import FileHandlers
 from services.gateway.files import FileLibrary
 from services.gateway.handlers import Handlers
@@ -27,7 +28,10 @@ from services.gateway.media_handlers import MediaHandlers
 from services.gateway.media_input import MediaInput
 from services.gateway.models import ModelDirectory
 from services.gateway.quotas import Quotas
+from services.gateway.request_body import RequestBodies
 from services.gateway.request_events import RequestEvents
+from services.gateway.run_parts import RunParts
+from services.gateway.run_request import RunRequests
 from services.gateway.seen_media import SeenMedia
 from shared.blobs.lifetimes import Lifetimes
 from shared.blobs.store import BlobStore
@@ -78,15 +82,19 @@ def build(
     others = DailyUse(process.bus, process.clock)
     quotas = Quotas(keys, process.clock, others)
     files = FileLibrary(process.blobs, process.clock, config.file_max_bytes)
+    file_bodies = FileBodies(process.blobs, config.write_timeout_seconds)
+    bodies = RequestBodies(config)
     seen = SeenMedia(process.blobs)
     models = ModelDirectory(process.bus, process.clock, config.models_max_age_seconds)
     handlers = Handlers(config, process.bus, models)
+    requests = ChatRequests(process.blobs, MediaInput(process.blobs, files))
     chat_handlers = ChatHandlers(
         config=config,
         clock=process.clock,
         telemetry=process.telemetry,
         models=models,
-        requests=ChatRequests(process.blobs, MediaInput(process.blobs, files)),
+        bodies=bodies,
+        requests=requests,
         chats=Chats(process.bus, process.clock, process.blobs, events, follow),
         seen=seen,
         quotas=quotas,
@@ -97,8 +105,11 @@ def build(
     application.cleanup_ctx.append(_watched(keys, others, config.keys_poll_seconds))
     application.add_routes(handlers.routes())
     application.add_routes(chat_handlers.routes())
-    application.add_routes(FileHandlers(config, process.blobs, files, process.telemetry).routes())
+    application.add_routes(FileHandlers(config, file_bodies, files, process.telemetry).routes())
     application.add_routes(MediaHandlers(seen).routes())
+    parts = RunParts(config, process, models, bodies, RunRequests(process.blobs, files, requests), file_bodies, quotas)
+    application.add_routes(parts.routes())
+    application.on_shutdown.append(parts.let_go)
     application.on_response_prepare.append(add_headers)
     return handlers, application
 

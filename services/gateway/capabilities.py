@@ -4,10 +4,10 @@ Pure. Input: a checked body and the capabilities of its model. Output: nothing, 
 the model cannot honour.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from services.gateway import chat_body
-from services.gateway.chat_body import ChatBody, ImageContent, VideoContent
+from services.gateway.chat_body import ChatBody, Content, ImageContent, VideoContent
 from services.gateway.json_body import unsupported
 
 IMAGE, VIDEO, TOOLS = "image", "video", "tools"
@@ -29,10 +29,23 @@ NEUTRAL = {
 Need = tuple[str, tuple[str, ...]]
 """JSON path, and the capabilities of which one is enough."""
 
+Placed = tuple[str, str | list[Content] | None]
+"""JSON path of a message's content, and the content."""
+
 
 def check_served(body: ChatBody, capabilities: frozenset[str]) -> None:
     """Raises BadInput. What a model that announces nothing can do with media and tools is found out by asking it."""
-    for path, sufficient in _needs(body):
+    _check(_needs(body), capabilities)
+
+
+def check_agent(contents: Iterable[Placed], capabilities: frozenset[str]) -> None:
+    """Raises BadInput when a model cannot be an agent, or cannot see what the messages show."""
+    needs = [need for path, content in contents for need in _media_needs(path, content)]
+    _check([("model", (TOOLS,)), *needs], capabilities)
+
+
+def _check(needs: Iterable[Need], capabilities: frozenset[str]) -> None:
+    for path, sufficient in needs:
         optional = sufficient[0] in (IMAGE, VIDEO, TOOLS)
         if not capabilities.intersection(sufficient) and (capabilities or not optional):
             raise unsupported(path, f"this model does not have the capability {sufficient[0]!r}")
@@ -54,9 +67,14 @@ def _needs(body: ChatBody) -> Iterator[Need]:
     for index, message in enumerate(body.messages):
         if message.partial:
             yield f"messages[{index}].partial", (PARTIAL,)
-        for place, part in enumerate(message.content if isinstance(message.content, list) else ()):
-            if isinstance(part, ImageContent | VideoContent):
-                yield f"messages[{index}].content[{place}]", (IMAGE if isinstance(part, ImageContent) else VIDEO,)
+    for index, message in enumerate(body.messages):
+        yield from _media_needs(f"messages[{index}].content", message.content)
+
+
+def _media_needs(path: str, content: str | list[Content] | None) -> Iterator[Need]:
+    for place, part in enumerate(content if isinstance(content, list) else ()):
+        if isinstance(part, ImageContent | VideoContent):
+            yield f"{path}[{place}]", (IMAGE if isinstance(part, ImageContent) else VIDEO,)
 
 
 def _sampling_needs(body: ChatBody) -> Iterator[Need]:

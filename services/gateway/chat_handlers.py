@@ -38,6 +38,7 @@ from services.gateway.limits import Budget
 from services.gateway.message_rules import check_reasoning_kept
 from services.gateway.models import ModelDirectory, Target
 from services.gateway.quotas import Quotas
+from services.gateway.request_body import LARGE_BODY_BYTES, RequestBodies
 from services.gateway.seen_media import SeenMedia
 from services.gateway.token_count import CountedTokens, TokenEstimate, count_tokens
 from services.gateway.token_estimate import prompt_tokens
@@ -46,9 +47,6 @@ from shared.errors import BadInput, Cancelled, MoontideError
 from shared.telemetry.tracing import Span, Telemetry
 
 log = logging.getLogger(__name__)
-
-LARGE_BODY_BYTES = 64 * 1024
-"""A larger body is read in a thread, so that other streams go on."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,7 @@ class ChatHandlers:
         clock: Clock,
         telemetry: Telemetry,
         models: ModelDirectory,
+        bodies: RequestBodies,
         requests: ChatRequests,
         chats: Chats,
         seen: SeenMedia,
@@ -84,12 +83,12 @@ class ChatHandlers:
         self._clock = clock
         self._telemetry = telemetry
         self._models = models
+        self._bodies = bodies
         self._requests = requests
         self._chats = chats
         self._seen = seen
         self._quotas = quotas
         self._active = Budget("requests", config.max_requests)
-        self._bodies = Budget("request bytes", config.bodies_max_bytes)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -185,9 +184,7 @@ class ChatHandlers:
 
     async def _read_chat(self, request: web.Request) -> tuple[ChatBody, Target, ChatRequest]:
         """Raises BadInput, NotFound for the model, Busy."""
-        length = request.content_length
-        with self._bodies.take(self._config.body_max_bytes if length is None else length):
-            data = await self._read(request)
+        async with self._bodies.read(request) as data:
             read, mode = chat_rules.read, self._config.sampling
             body = await asyncio.to_thread(read, data, mode) if len(data) > LARGE_BODY_BYTES else read(data, mode)
             target = await self._models.resolve(body.model)
@@ -195,29 +192,6 @@ class ChatHandlers:
             if mode == "kimi" and chat_request.thinks(body, target):
                 check_reasoning_kept(body.messages)
             return body, target, await self._requests.build(body, target, request[PRINCIPAL])
-
-    async def _read(self, request: web.Request) -> bytes:
-        """Not ``request.read()``, which would keep the bytes as long as the request lives."""
-        limit = self._config.body_max_bytes
-        too_large = BadInput(
-            "body_too_large",
-            f"the body is larger than {limit} bytes; upload large media with POST /v1/files",
-            status=413,
-        )
-        if (request.content_length or 0) > limit:
-            raise too_large
-        pieces: list[bytes] = []
-        size = 0
-        try:
-            async with asyncio.timeout(self._config.body_timeout_seconds):
-                async for piece in request.content.iter_any():
-                    size += len(piece)
-                    if size > limit:
-                        raise too_large
-                    pieces.append(piece)
-        except TimeoutError as error:
-            raise BadInput("body_timeout", "the body did not arrive in time", status=408) from error
-        return b"".join(pieces)
 
     async def _stream(
         self, chat: Chat, head: AnswerHead, started: float, events: EventStream, include_usage: bool

@@ -28,7 +28,8 @@ class ChatRequests:
     async def build(self, body: ChatBody, target: Target, principal: Principal) -> ChatRequest:
         """Raises BadInput naming the field of a part that cannot be used."""
         encoded = [
-            await self._encoded(message, f"messages[{index}]", principal) for index, message in enumerate(body.messages)
+            await self.encoded(message, f"messages[{index}].content", principal)
+            for index, message in enumerate(body.messages)
         ]
         tools, tool_choice = tools_of(body, target)
         thinking = thinks(body, target)
@@ -56,14 +57,15 @@ class ChatRequests:
             payloads.append(data if fits else await self._blobs.put(data))
         return tuple(payloads)
 
-    async def _encoded(self, body: MessageBody, path: str, principal: Principal) -> bytes:
+    async def encoded(self, body: MessageBody, path: str, principal: Principal) -> bytes:
+        """A ``Message`` as it is stored; ``path``: of its content. Raises BadInput naming the field."""
         content = [TextContent(text=body.content)] if isinstance(body.content, str) else body.content or []
         parts: list[Part] = []
         for index, item in enumerate(content):
             if isinstance(item, TextContent):
                 parts.append(TextPart(text=item.text))
             else:
-                parts.append(await self._media.part(item, f"{path}.content[{index}]", principal))
+                parts.append(await self._media.part(item, f"{path}[{index}]", principal))
         return codec.encode(message(body, tuple(parts)))
 
 

@@ -131,13 +131,18 @@ def _check_partial(body: ChatBody) -> None:
         raise refused(path, "cannot be combined with a forced tool call")
 
 
-def _check_kimi(body: ChatBody, tools: list[ToolBody]) -> None:
-    """What Moonshot refuses and others do not."""
+def check_fixed(body: Any) -> None:
+    """Moonshot's fixed values, of those fields that ``body`` has."""
     for name, allowed in FIXED_BY_KIMI.items():
-        value = getattr(body, name)
+        value = getattr(body, name, None)
         if value is not None and value not in allowed:
             listed = " or ".join(format(item, "g") if not isinstance(item, dict) else "{}" for item in allowed)
             raise refused(name, f"invalid {name}: only {listed} is allowed for this model")
+
+
+def _check_kimi(body: ChatBody, tools: list[ToolBody]) -> None:
+    """What Moonshot refuses and others do not."""
+    check_fixed(body)
     if body.thinking is not None and body.thinking.budget_tokens is not None:
         raise refused("thinking.budget_tokens", "is not a field of Moonshot's API", "unknown_field")
     for index, tool in enumerate(tools):

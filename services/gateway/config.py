@@ -38,6 +38,14 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A client that does not read for this long is dropped, and its call cancelled."""
     heartbeat_seconds: float = 10.0
     """A stream that is silent for this long gets a comment line."""
+    max_watchers: int = 256
+    """Readers of runs at once, chats with agents included; more are refused with 429."""
+    run_timeout_seconds: float = 5.0
+    """Of one question to a coordinator; three are asked."""
+    run_poll_seconds: float = 2.0
+    """A run of which nothing is heard for this long is looked at in its ledger."""
+    run_unreachable_seconds: float = 60.0
+    """How long a reader of a run waits for a coordinator that is gone."""
     models_max_age_seconds: float = 1.0
     trace_timeout_seconds: float = 5.0
     drain_seconds: float = 8.0

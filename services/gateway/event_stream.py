@@ -53,6 +53,14 @@ class EventStream:
         """Raises Cancelled when the client is gone (``client.gone``) or does not read (``client.too_slow``)."""
         await self._write(b"".join(b"data: " + codec.encode_json(value) + b"\n\n" for value in values))
 
+    async def open(self, seconds: float) -> None:
+        """Start the response before there is anything to send; a reader that loses it comes back after ``seconds``."""
+        await self._write(f"retry: {round(seconds * 1000)}\n\n".encode())
+
+    async def send_numbered(self, identifier: str, value: Any) -> None:
+        """One event that a reader can resume behind. Raises as ``send``."""
+        await self._write(f"id: {identifier}\ndata: ".encode() + codec.encode_json(value) + b"\n\n")
+
     async def _beat(self, seconds: float) -> None:
         """Until the client is gone, which ends the request as well: its connection is closed then."""
         loop = asyncio.get_running_loop()

@@ -4,7 +4,6 @@ Input: multipart forms and file ids. Output: OpenAI's file objects. At no time i
 """
 
 import asyncio
-from contextlib import aclosing
 from dataclasses import dataclass
 
 import msgspec
@@ -16,12 +15,11 @@ from schemas.request import Principal
 from schemas.telemetry import SPAN_UPLOAD
 from services.gateway.config import GatewayConfig
 from services.gateway.error_body import json_response
-from services.gateway.event_stream import drop
+from services.gateway.file_body import FileBodies
 from services.gateway.files import PURPOSES, FileDeleted, FileLibrary, FileList, Purpose, clean_name, file_object
 from services.gateway.identity import PRINCIPAL, span_attributes
 from services.gateway.limits import Budget
-from shared.blobs.store import BlobStore
-from shared.errors import BadInput, Cancelled, MoontideError
+from shared.errors import BadInput
 from shared.telemetry.tracing import Telemetry
 
 PIECE_BYTES = 256 * 1024
@@ -41,9 +39,9 @@ class Form:
 
 
 class FileHandlers:
-    def __init__(self, config: GatewayConfig, blobs: BlobStore, files: FileLibrary, telemetry: Telemetry) -> None:
+    def __init__(self, config: GatewayConfig, bodies: FileBodies, files: FileLibrary, telemetry: Telemetry) -> None:
         self._config = config
-        self._blobs = blobs
+        self._bodies = bodies
         self._files = files
         self._telemetry = telemetry
         self._uploads = Budget("uploads", config.max_uploads)
@@ -134,34 +132,9 @@ class FileHandlers:
         return json_response(FileDeleted(id=file_id))
 
     async def content(self, request: web.Request) -> web.StreamResponse:
-        """``GET /v1/files/{id}/content``. A damaged blob ends the connection before its last byte counts."""
+        """``GET /v1/files/{id}/content``."""
         record = await self._files.get(_principal(request), request.match_info["id"])
-        response = web.StreamResponse(
-            headers={
-                "Content-Type": "application/octet-stream",
-                "Content-Disposition": "attachment",
-                "X-Content-Type-Options": "nosniff",
-            }
-        )
-        response.content_length = record.blob.size_bytes
-        async with aclosing(self._blobs.stream(record.blob)) as chunks:
-            try:
-                async for chunk in chunks:
-                    await self._write(request, response, chunk)
-            except MoontideError:
-                if not response.prepared:
-                    raise
-                drop(request)
-        return response
-
-    async def _write(self, request: web.Request, response: web.StreamResponse, chunk: bytes) -> None:
-        try:
-            async with asyncio.timeout(self._config.write_timeout_seconds):
-                if not response.prepared:
-                    await response.prepare(request)
-                await response.write(chunk)
-        except TimeoutError as error:
-            raise Cancelled("client.too_slow", "the client did not read the file") from error
+        return await self._bodies.answer(request, record.blob)
 
 
 async def _text(part: BodyPartReader) -> str:

@@ -1,4 +1,5 @@
-"""The models that are served: the union of what tokenizers and upstreams announce in discovery, and their variants.
+"""The models that are served: the union of what tokenizers and upstreams announce in discovery, their variants, and
+the agent of each that can call tools while a coordinator is there.
 
 Input: discovery metadata. Output: model entries, and what a name stands for. Cached for about a second; it must not
 know how a model is called.
@@ -20,6 +21,10 @@ log = logging.getLogger(__name__)
 
 ANSWERERS = (names.SERVICE_TOKENIZER, names.SERVICE_UPSTREAM)
 """Micro services that answer chats."""
+
+AGENT_SUFFIX = "-agent"
+TOOLS = "tools"
+"""The capability that an agent needs."""
 
 ALIAS = "default"
 """Stands for the only model, where there is exactly one."""
@@ -53,6 +58,8 @@ class Target:
     entry: ModelEntry
     variant: ModelVariant | None = None
     counts_tokens: bool = False
+    agent: bool = False
+    """A chat with it is a durable run."""
 
     @property
     def model(self) -> str:
@@ -71,6 +78,7 @@ class ModelDirectory:
         self._max_age_seconds = max_age_seconds
         self._targets: dict[str, Target] = {}
         self._seen: dict[str, Target] = {}
+        self._kinds: frozenset[str] = frozenset()
         self._asked_at: float | None = None
         self._created = int(clock.unix_seconds())
         self._asking = asyncio.Lock()
@@ -79,11 +87,19 @@ class ModelDirectory:
         """What is served now, sorted by name. Raises Unavailable when the bus cannot be asked."""
         async with self._asking:
             if self._asked_at is None or self._clock.monotonic_seconds() - self._asked_at > self._max_age_seconds:
-                found = await asyncio.gather(*(self._bus.discover(service) for service in ANSWERERS))
-                self._targets = union([info for infos in found for info in infos], self._created)
+                asked = (names.SERVICE_COORDINATOR, *ANSWERERS)
+                coordinators, *found = await asyncio.gather(*(self._bus.discover(service) for service in asked))
+                self._kinds = kinds(coordinators)
+                targets = union([info for infos in found for info in infos], self._created)
+                self._targets = with_agents(targets) if "agent" in self._kinds else targets
                 self._seen |= self._targets
                 self._asked_at = self._clock.monotonic_seconds()
         return tuple(self._targets[name].entry for name in sorted(self._targets))
+
+    async def kinds(self) -> frozenset[str]:
+        """Kinds of runs that coordinators take now. Raises as ``entries``."""
+        await self.entries()
+        return self._kinds
 
     async def resolve(self, name: str) -> Target:
         """What a request means. A model that was there before is taken as known, since its tokenizer may just be
@@ -123,6 +139,23 @@ def union(infos: list[ServiceInfo], created: int) -> dict[str, Target]:
                 targets[variant.id] = Target(named, variant, counts)
         targets[entry.id] = Target(entry, None, counts)
     return targets
+
+
+def with_agents(targets: dict[str, Target]) -> dict[str, Target]:
+    """A name of its own wins over an agent's."""
+    agents: dict[str, Target] = {}
+    for target in targets.values():
+        if target.variant is None and TOOLS in target.capabilities:
+            name = f"{target.entry.id}{AGENT_SUFFIX}"
+            named = msgspec.structs.replace(target.entry, id=name, variant_of=target.entry.id)
+            agents[name] = Target(named, None, agent=True)
+    return agents | targets
+
+
+def kinds(coordinators: list[ServiceInfo]) -> frozenset[str]:
+    """Announced as ``kinds``, with commas between them."""
+    announced = [info.metadata.get("kinds", "").split(",") for info in coordinators]
+    return frozenset(kind.strip() for kinds in announced for kind in kinds if kind.strip())
 
 
 def _entry(metadata: dict[str, str], created: int) -> ModelEntry | None:

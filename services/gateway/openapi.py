@@ -17,6 +17,9 @@ from services.gateway.error_body import ErrorBody
 from services.gateway.files import PURPOSES, FileDeleted, FileList, FileObject
 from services.gateway.health import Alive, Ready
 from services.gateway.models import ModelEntry, ModelList
+from services.gateway.run_body import ApprovalBody, ForkBody, ReasonBody, RunBody, SteerBody
+from services.gateway.run_event_body import LedgerEventBody, StreamedEvent
+from services.gateway.run_view import CommandObject, RunFileList, RunList, RunObject
 from services.gateway.token_count import TokenEstimate
 
 VERSION = "1"
@@ -39,6 +42,10 @@ class Operation:
     form: dict[str, Any] | None = None
     query: tuple[str, ...] = ()
     open: bool = False
+    optional: bool = False
+    """The body may be empty."""
+    nothing: str = ""
+    """When it answers 204."""
 
 
 UPLOAD = {
@@ -77,6 +84,42 @@ OPERATIONS = (
     Operation("get", "/v1/media/{manifest}", "getManifest", "What the model saw of an input.", {JSON: MediaManifest}),
     Operation("get", "/v1/media/{manifest}/frames/{position}.jpg", "getFrame", "One frame of it.", {JPEG: None}),
     Operation("get", "/v1/media/{manifest}/contact-sheet.jpg", "getSheet", "Its frames on one sheet.", {JPEG: None}),
+    Operation("post", "/v1/runs", "createRun", "Begin a durable run.", {JSON: RunObject}, body=RunBody),
+    Operation(
+        "get", "/v1/runs", "listRuns", "Runs, newest first.", {JSON: RunList}, query=("limit", "after", "status")
+    ),
+    Operation("get", "/v1/runs/{id}", "getRun", "One run.", {JSON: RunObject}),
+    Operation(
+        method="get",
+        path="/v1/runs/{id}/events",
+        name="followRun",
+        summary="Everything that happened, then what happens, until the run ends. Last-Event-ID resumes.",
+        answers={EVENTS: StreamedEvent},
+        query=("after",),
+        nothing="The run has ended, and the reader has all of it.",
+    ),
+    Operation("get", "/v1/runs/{id}/events/{event}", "getRunEvent", "One event, whole.", {JSON: LedgerEventBody}),
+    Operation("post", "/v1/runs/{id}/messages", "steerRun", "Say something.", {JSON: CommandObject}, body=SteerBody),
+    Operation(
+        "post", "/v1/runs/{id}/stop", "stopRun", "End it.", {JSON: CommandObject}, body=ReasonBody, optional=True
+    ),
+    Operation(
+        "post", "/v1/runs/{id}/pause", "pauseRun", "Hold.", {JSON: CommandObject}, body=ReasonBody, optional=True
+    ),
+    Operation(
+        "post", "/v1/runs/{id}/resume", "resumeRun", "Go on.", {JSON: CommandObject}, body=ReasonBody, optional=True
+    ),
+    Operation(
+        method="post",
+        path="/v1/runs/{id}/approvals/{call_id}",
+        name="decideCall",
+        summary="Approve or deny a call that waits for it.",
+        body=ApprovalBody,
+        answers={JSON: CommandObject},
+    ),
+    Operation("post", "/v1/runs/{id}/fork", "forkRun", "Go on differently.", {JSON: RunObject}, body=ForkBody),
+    Operation("get", "/v1/runs/{id}/files", "listRunFiles", "Outputs and workspace.", {JSON: RunFileList}),
+    Operation("get", "/v1/runs/{id}/files/{name}", "getRunFile", "The bytes of one of them.", {BYTES: None}),
     Operation("get", "/v1/traces/{id}", "getTrace", "The spans of a request.", {JSON: Trace}),
     Operation("get", "/livez", "livez", "Alive.", {JSON: Alive}, open=True),
     Operation("get", "/readyz", "readyz", "The bus answers and a model is served.", {JSON: Ready}, open=True),
@@ -84,6 +127,9 @@ OPERATIONS = (
 )
 PARAMETERS = {
     "id": {"type": "string"},
+    "event": {"type": "string"},
+    "call_id": {"type": "string"},
+    "name": {"type": "string"},
     "manifest": {"type": "string", "pattern": DIGEST},
     "position": {"type": "integer", "minimum": 0, "maximum": 999999},
 }
@@ -121,7 +167,9 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if parameters := _parameters(operation):
         described["parameters"] = parameters
     if operation.body is not None:
-        described["requestBody"] = {"required": True, "content": {JSON: _content(operation.body)}}
+        described["requestBody"] = {"required": not operation.optional, "content": {JSON: _content(operation.body)}}
+    if operation.nothing:
+        described["responses"]["204"] = {"description": operation.nothing}
     if operation.form is not None:
         described["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": operation.form}}}
     return described | ({"security": [{}]} if operation.open else {})

@@ -29,11 +29,12 @@ from schemas.failure import Failure
 from services.gateway import chat_handlers, chat_rules, error_body, models
 from services.gateway.json_body import decode_body
 from shared.bus.fake import FakeBroker
+from tests.endpoints.scripted_coordinator import ScriptedCoordinator, coordinating
 from tests.endpoints.scripted_model import MODEL, served
 from tests.fuzz.bodies import TEXTS, Bodies
 from tests.fuzz.description import EVENTS, Description
 
-CHAT, COUNT = "/v1/chat/completions", "/v1/tokenizers/estimate-token-count"
+RUNS = "/v1/runs"
 BODIES_SHARE = 0.9
 """Of requests with a JSON body; the rest goes to all other operations."""
 WORDLESS = frozenset({"malformed_json", "body_too_large"})
@@ -59,6 +60,17 @@ GOOD: dict[str, list[Any]] = {
     "tool_choice": ["auto", "required", {"type": "function", "function": {"name": "get_weather"}}],
     "response_format": [{"type": "json_object"}, {"type": "json_schema", "json_schema": SCHEMA}],
     "stop": ["a", ["b", "c"]],
+}
+OF_RUNS: dict[str, list[Any]] = {
+    "model": [MODEL, f"{MODEL}-agent"],
+    "goal": ["Count the files.", [{"type": "text", "text": "hi"}]],
+    "content": ["Rather in French.", [{"type": "text", "text": "hi"}]],
+    "messages": [[HELLO], [HELLO, ASKED, {"role": "tool", "tool_call_id": "c1", "content": "21"}]],
+    "tools": [["python"], ["python", "shell"], []],
+    "approvals": [["python"]],
+    "files": [[], [{"file_id": "file-0", "path": "a/b"}]],
+    "budget": [{"max_steps": 3}, {"max_seconds": 0.5, "max_cost_usd": 0}],
+    "step": [0, 1, 2],
 }
 
 
@@ -98,8 +110,10 @@ class Fuzzer:
         self._draw = random.Random(seed)
         with_bodies = [(m, path) for m, path in description.operations() if description.body_schema(m, path)]
         self._bodies = {
-            place: Bodies(description.body_schema(*place) or {}, self._draw, GOOD) for place in sorted(with_bodies)
+            place: Bodies(description.body_schema(*place) or {}, self._draw, OF_RUNS if RUNS in place[1] else GOOD)
+            for place in sorted(with_bodies)
         }
+        self._runs = ["run-" + "0" * 26]
         self._others = sorted(set(description.operations()) - set(with_bodies))
         self.report = Report(seed)
 
@@ -113,7 +127,7 @@ class Fuzzer:
         for _ in left:
             if self._draw.random() < BODIES_SHARE:
                 place = self._draw.choice(list(self._bodies))
-                await self._case(*place, place[1], self._bodies[place].body())
+                await self._case(*place, self._filled(place[1]), self._bodies[place].body())
             else:
                 method, path = self._draw.choice(self._others)
                 await self._case(method, path, self._filled(path), self._form() if method == "POST" else b"")
@@ -121,9 +135,15 @@ class Fuzzer:
     def _filled(self, path: str) -> str:
         digest = self._draw.choice(("0" * 64, "f" * 63, "x"))
         values = {"id": self._draw.choice((*TEXTS, MODEL)), "manifest": f"sha256/{digest}", "position": "0"}
+        if RUNS in path and self._draw.random() < 0.7:
+            values["id"] = self._draw.choice(self._runs[-100:])
+        values |= {"event": self._draw.choice(("1", "2", "2.1", "x")), "call_id": self._draw.choice(TEXTS)}
+        values["name"] = self._draw.choice(("outputs/a", "workspace/a", "events/1/0/a", *TEXTS))
         for name, value in values.items():
             path = path.replace(f"{{{name}}}", quote(value, safe="/", errors="replace"))
-        return path + self._draw.choice(("", "?purpose=video", "?purpose=%00", "?a=b&a=c"))
+        return path + self._draw.choice(
+            ("", "?purpose=video", "?purpose=%00", "?a=b&a=c", "?limit=3&after=2", "?status=x")
+        )
 
     def _form(self) -> bytes:
         """An upload, or nearly one."""
@@ -169,10 +189,17 @@ class Fuzzer:
             yield f"not as described: {str(error)[:200]}"
         if status == 200 and not self._allowed(method, path, data):
             yield "accepted what the description forbids"
-        if status == 400 and path in (CHAT, COUNT):
-            yield from self._unnamed(answer)
+        if status == 200 and (method, path) == ("POST", RUNS):
+            self._runs.append(json.loads(answer)["id"])
+        if status == 400 and (method, path) in self._bodies:
+            yield from self._unnamed(data, answer)
 
     def _check_events(self, path: str, answer: bytes) -> None:
+        if path.startswith(RUNS):
+            for line in answer.splitlines():
+                if line.startswith(b"data: "):
+                    self._description.check_event(path, line.removeprefix(b"data: "), "GET")
+            return
         events = [event.removeprefix(b"data: ") for event in answer.split(b"\n\n") if event.startswith(b"data: ")]
         if events[-1:] != [b"[DONE]"]:
             raise ValueError("the stream does not end with [DONE]")
@@ -182,16 +209,18 @@ class Fuzzer:
     def _allowed(self, method: str, path: str, data: bytes) -> bool:
         if (method, path) not in self._bodies:
             return True
+        if not data and not self._description.needs_body(method, path):
+            return True
         try:
             body = json.loads(data.decode(), parse_constant=_no_json)
         except ValueError:
             return False
         return self._description.accepts(method, path, body)
 
-    def _unnamed(self, answer: bytes) -> Iterator[str]:
+    def _unnamed(self, data: bytes, answer: bytes) -> Iterator[str]:
         error = json.loads(answer)["error"]
         self.report.codes[error["code"]] += 1
-        if error["code"] in WORDLESS or error["message"].startswith("Expected `object`, got"):
+        if error["code"] in WORDLESS or not data.startswith(b"{"):
             return
         if not error["param"]:
             yield "a refusal that names no field"
@@ -214,13 +243,18 @@ async def own_gateway(seed: int) -> AsyncIterator[str]:
             broker.bus("recorder").offer(
                 names.SERVICE_RECORDER, {names.SUBJECT_TRACE_GET: _no_trace}, version="1", metadata={}
             ),
-            served(broker.bus("tokenizer"), broker.bus("gateway"), Path(folder)) as (url, _),
+            served(broker.bus("tokenizer"), broker.bus("gateway"), Path(folder)) as (url, model),
+            coordinating(broker.bus("coordinator"), model.blobs, on_submit=_done_at_once),
         ):
             yield url
 
 
 async def _no_trace(data: bytes) -> bytes:
     return codec.encode(Failure(code="trace.not_found", message="no such trace", status=404, param="id"))
+
+
+async def _done_at_once(coordinator: ScriptedCoordinator, run_id: str) -> None:
+    await coordinator.answer(run_id, "Done.")
 
 
 def _crash(given: tuple[str, ...]) -> None:

@@ -28,13 +28,16 @@ class Description:
     def check(self, method: str, path: str, status: int, body: bytes) -> None:
         """Raises ``jsonschema.ValidationError`` or ValueError when an answer is not what is described."""
         responses = self._operation(method, path)["responses"]
-        content = responses.get(str(status), responses["default"])["content"]
+        content = responses.get(str(status), responses["default"]).get("content", {})
         if JSON in content:
             self._check(content[JSON]["schema"], body)
 
-    def check_event(self, path: str, data: bytes) -> None:
+    def check_event(self, path: str, data: bytes, method: str = "POST") -> None:
         """One event of a stream. Raises as ``check``."""
-        self._check(self._operation("POST", path)["responses"]["200"]["content"][EVENTS]["schema"], data)
+        self._check(self._operation(method, path)["responses"]["200"]["content"][EVENTS]["schema"], data)
+
+    def needs_body(self, method: str, path: str) -> bool:
+        return self._operation(method, path).get("requestBody", {}).get("required", False)
 
     def accepts(self, method: str, path: str, body: Any) -> bool:
         """Whether a body fits its schema."""

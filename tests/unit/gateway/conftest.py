@@ -26,6 +26,7 @@ from shared.calls.interface import CallTarget
 from shared.clock import Clock, SystemClock
 from shared.service import Process
 from shared.telemetry.tracing import Telemetry
+from tests.endpoints.scripted_coordinator import ScriptedCoordinator, coordinating
 
 MODEL = "tiny"
 ACCEPTED = "dev.moontide.request.accepted"
@@ -120,6 +121,7 @@ class Stand:
     http: aiohttp.ClientSession
     stop: Callable[[], Any]
     """Drains the gateway now."""
+    coordinator: ScriptedCoordinator | None = None
 
     def events(self) -> list[CloudEvent]:
         stream = self.broker.streams[names.STREAM_EVENTS]
@@ -149,7 +151,7 @@ MakeGateway = Callable[..., AbstractAsyncContextManager[Stand]]
 
 @pytest.fixture
 def make_gateway(tmp_path: Path) -> MakeGateway:
-    """``make_gateway(script=…, models=(…), metadata={…}, **config)``."""
+    """``make_gateway(script=…, models=(…), metadata={…}, coordinator={…}, **config)``."""
 
     @asynccontextmanager
     async def make(
@@ -157,6 +159,7 @@ def make_gateway(tmp_path: Path) -> MakeGateway:
         script: Script | Callable[[ChatRequest], Script] = ANSWER,
         models: tuple[str, ...] = (MODEL,),
         metadata: dict[str, str] | None = None,
+        coordinator: dict[str, Any] | None = None,
         **config: Any,
     ) -> AsyncIterator[Stand]:
         broker = FakeBroker(seed=1)
@@ -173,10 +176,13 @@ def make_gateway(tmp_path: Path) -> MakeGateway:
                     names.SERVICE_TOKENIZER, {}, version="1.0.0", metadata=announced
                 )
                 await outer.enter_async_context(offered)
+            runs = None
+            if coordinator is not None:
+                runs = await outer.enter_async_context(coordinating(broker.bus("coordinator"), blobs, **coordinator))
             await outer.enter_async_context(telemetry.running())
             http = await outer.enter_async_context(aiohttp.ClientSession())
             port = await running.enter_async_context(serving(settings, process, answer))
-            stand = Stand(f"http://127.0.0.1:{port}", broker, blobs, answer, http, running.aclose)
+            stand = Stand(f"http://127.0.0.1:{port}", broker, blobs, answer, http, running.aclose, runs)
             answer.event_types = lambda: [event.type for event in stand.events()]
             yield stand
 

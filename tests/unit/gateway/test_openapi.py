@@ -44,7 +44,7 @@ def test_references_lead_somewhere() -> None:
 async def test_what_is_described_is_served(gateway: Any, description: Description) -> None:
     """A path that is not served is answered with the code ``not_found``, a method with ``method_not_allowed``."""
     for method, path in description.operations():
-        filled = path.format(id="x", manifest="sha256/" + "0" * 64, position=1)
+        filled = path.format(id="x", manifest="sha256/" + "0" * 64, position=1, event="1", call_id="x", name="x")
         response = await gateway.http.request(method, gateway.url + filled, data=b"")
         code = (await response.json())["error"]["code"] if response.status >= 400 else ""
         assert code not in ("not_found", "method_not_allowed"), (method, path)

@@ -1,0 +1,119 @@
+"""Beginning a run exactly once: checked against what is there, then under a new id, or under the id that an idempotency
+key has been given before.
+
+Input: who asks, a checked body, the client's key. Output: ``RunSummary`` once the run is accepted. It must not know
+HTTP.
+"""
+
+import hashlib
+import re
+
+import msgspec
+
+from schemas import codec
+from schemas.request import Principal, RequestContext
+from schemas.runs import RunOrigin, RunSpec, RunSubmitted, RunSummary
+from services.gateway.capabilities import check_agent
+from services.gateway.json_body import refused, unsupported
+from services.gateway.models import ModelDirectory, Target
+from services.gateway.quotas import Quotas
+from services.gateway.run_body import RunBody
+from services.gateway.run_id import new_run_id
+from services.gateway.run_request import RunRequests, contents
+from services.gateway.runs import Runs
+from shared.blobs.store import BlobStore
+from shared.errors import BadInput, NotFound, Unavailable
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+GRACE_SECONDS = 3600.0
+"""Behind a run's own budget of time; waits for people do not count there."""
+
+_KEY = re.compile(r"[\x20-\x7e]{1,255}")
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """What a key stands for, as stored (JSON)."""
+
+    run_id: str
+    body_sha256: str
+
+
+class RunStarts:
+    """Methods raise BadInput naming a field, what a coordinator refuses with, and Unavailable: then the same key begins
+    the same run later."""
+
+    def __init__(
+        self, runs: Runs, blobs: BlobStore, models: ModelDirectory, requests: RunRequests, quotas: Quotas
+    ) -> None:
+        self._runs = runs
+        self._quotas = quotas
+        self._blobs = blobs
+        self._models = models
+        self._requests = requests
+
+    async def begin(
+        self, context: RequestContext, body: RunBody, target: Target, key: str | None, sent: bytes
+    ) -> RunSummary:
+        """``sent``: the body as it came, since a key stands for one body."""
+        check_agent(contents(body), target.capabilities)
+        await self._check_kind(body.kind)
+        await self.check_tools(context.principal, body.tools, body.approvals)
+        spec = await self._requests.build(body, target, context.principal)
+        return await self.submit(context, spec, key, sent)
+
+    async def submit(
+        self, context: RequestContext, spec: RunSpec, key: str | None, sent: bytes, origin: RunOrigin | None = None
+    ) -> RunSummary:
+        now = self._runs.clock.unix_seconds()
+        context = msgspec.structs.replace(context, deadline_unix_seconds=now + spec.budget.max_seconds + GRACE_SECONDS)
+        run_id = new_run_id(now)
+        if key is not None:
+            claimed = await self._claimed(context.principal, key, sent, run_id)
+            if claimed != run_id and (known := await self._known(context.principal, claimed)) is not None:
+                return known
+            run_id = claimed
+        async with self._quotas.run(context.principal, lambda: self._runs.going(context.principal)):
+            return await self._runs.submit(RunSubmitted(run_id=run_id, context=context, spec=spec, origin=origin))
+
+    async def _known(self, principal: Principal, run_id: str) -> RunSummary | None:
+        """None: whoever claimed the id did not get to submit it."""
+        try:
+            return await self._runs.get(principal, run_id)
+        except NotFound:
+            return None
+
+    async def check_tools(self, principal: Principal, *fields: list[str] | None) -> None:
+        """``fields``: tools and approvals. Where nobody says which tools there are, the run finds out."""
+        if not any(fields):
+            return
+        try:
+            listed = await self._runs.tools(principal)
+        except Unavailable:
+            return
+        known = {declaration.name for declaration in listed.tools}
+        for field, given in zip(("tools", "approvals"), fields, strict=True):
+            for index, name in enumerate(given or ()):
+                if name not in known:
+                    there = ", ".join(sorted(known)) or "none"
+                    raise refused(f"{field}[{index}]", f"there is no tool {name!r}; there are: {there}")
+
+    async def _check_kind(self, kind: str) -> None:
+        kinds = await self._models.kinds()
+        if kinds and kind not in kinds:
+            raise unsupported("kind", f"{kind!r} is not here yet; there is: {', '.join(sorted(kinds))}")
+
+    async def _claimed(self, principal: Principal, key: str, sent: bytes, run_id: str) -> str:
+        if not _KEY.fullmatch(key):
+            raise refused(IDEMPOTENCY_KEY, "must have 1 to 255 printable ASCII characters")
+        claim = Claim(run_id=run_id, body_sha256=hashlib.sha256(sent).hexdigest())
+        name = hashlib.sha256(key.encode()).hexdigest()
+        stored = await self._blobs.keep_record(_kind(principal), name, codec.encode_json(claim))
+        found = codec.decode_json(stored, Claim)
+        if found.body_sha256 != claim.body_sha256:
+            message = f"{IDEMPOTENCY_KEY}: this key was used with another body"
+            raise BadInput("idempotency_key.reused", message, param=IDEMPOTENCY_KEY, status=422)
+        return found.run_id
+
+
+def _kind(principal: Principal) -> str:
+    return f"run-keys.{principal.tenant}.{principal.key_id}"
