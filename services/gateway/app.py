@@ -33,6 +33,7 @@ from services.gateway.request_events import RequestEvents
 from services.gateway.run_parts import RunParts
 from services.gateway.run_request import RunRequests
 from services.gateway.seen_media import SeenMedia
+from services.gateway.usage_handlers import UsageHandlers
 from shared.blobs.lifetimes import Lifetimes
 from shared.blobs.store import BlobStore
 from shared.calls.follow import follow
@@ -107,6 +108,7 @@ def build(
     application.add_routes(chat_handlers.routes())
     application.add_routes(FileHandlers(config, file_bodies, files, process.telemetry).routes())
     application.add_routes(MediaHandlers(seen).routes())
+    application.add_routes(UsageHandlers(process.bus, process.clock).routes())
     parts = RunParts(config, process, models, bodies, RunRequests(process.blobs, files, requests), file_bodies, quotas)
     application.add_routes(parts.routes())
     application.on_shutdown.append(parts.let_go)

@@ -21,6 +21,7 @@ from services.gateway.run_body import ApprovalBody, ForkBody, ReasonBody, RunBod
 from services.gateway.run_event_body import LedgerEventBody, StreamedEvent
 from services.gateway.run_view import CommandObject, RunFileList, RunList, RunObject
 from services.gateway.token_count import TokenEstimate
+from services.gateway.usage_handlers import UsageList
 
 VERSION = "1"
 REF = "#/components/schemas/{name}"
@@ -121,10 +122,20 @@ OPERATIONS = (
     Operation("get", "/v1/runs/{id}/files", "listRunFiles", "Outputs and workspace.", {JSON: RunFileList}),
     Operation("get", "/v1/runs/{id}/files/{name}", "getRunFile", "The bytes of one of them.", {BYTES: None}),
     Operation("get", "/v1/traces/{id}", "getTrace", "The spans of a request.", {JSON: Trace}),
+    Operation("get", "/v1/usage", "listUsage", "Tokens by day and key.", {JSON: UsageList}, query=("from", "to")),
     Operation("get", "/livez", "livez", "Alive.", {JSON: Alive}, open=True),
     Operation("get", "/readyz", "readyz", "The bus answers and a model is served.", {JSON: Ready}, open=True),
     Operation("get", "/openapi.json", "openapi", "This document.", {JSON: dict[str, Any]}, open=True),
 )
+RATE_LIMIT_HEADERS = {
+    name: {"description": meaning, "schema": {"type": "integer", "minimum": 0}}
+    for name, meaning in (
+        ("Retry-After", "Seconds until trying again can help."),
+        ("X-RateLimit-Limit", "How much there is of what ran out."),
+        ("X-RateLimit-Remaining", "How much of it is left."),
+        ("X-RateLimit-Reset", "Seconds until all of it is free again."),
+    )
+}
 PARAMETERS = {
     "id": {"type": "string"},
     "event": {"type": "string"},
@@ -161,6 +172,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
                 "description": "As asked.",
                 "content": {kind: _content(answer) for kind, answer in operation.answers.items()},
             },
+            **({} if operation.open else _identity_refusals(operation)),
             "default": {"description": "A refusal or a failure.", "content": {JSON: _content(ErrorBody)}},
         },
     }
@@ -173,6 +185,19 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if operation.form is not None:
         described["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": operation.form}}}
     return described | ({"security": [{}]} if operation.open else {})
+
+
+def _identity_refusals(operation: Operation) -> dict[str, Any]:
+    """What whoever lacks a key, a right or a quota hears."""
+    content = {JSON: _content(ErrorBody)}
+    found: dict[str, Any] = {
+        "401": {"description": "No key, or one that is not known, revoked or expired.", "content": content},
+        "403": {"description": "The key is known, and its tenant suspended.", "content": content},
+    }
+    if operation.method == "post":
+        description = "A quota of the key or its tenant is used up (rate_limit_reached_error), or we are full."
+        found["429"] = {"description": description, "content": content, "headers": RATE_LIMIT_HEADERS}
+    return found
 
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Wiring of the recorder: follow the spans log into the store, answer trace queries.
+"""Wiring of the recorder: follow the spans log into the store, answer queries about traces and usage.
 
 Input: a configuration and a process. Output: a running recorder. It must not know what a trace looks like.
 """
@@ -10,7 +10,7 @@ from functools import partial
 
 from schemas import names
 from services.recorder.config import RecorderConfig
-from services.recorder.handlers import answer_trace, record
+from services.recorder.handlers import answer_trace, answer_usage, record
 from services.recorder.store import SpanStore
 from shared.service import Process
 
@@ -32,7 +32,10 @@ async def app(config: RecorderConfig, process: Process) -> AsyncIterator[None]:
             max_age_seconds=LOG_MAX_AGE_SECONDS,
             volatile=True,
         )
-        endpoints = {names.SUBJECT_TRACE_GET: partial(answer_trace, store, process.clock)}
+        endpoints = {
+            names.SUBJECT_TRACE_GET: partial(answer_trace, store, process.clock),
+            names.SUBJECT_USAGE_GET: partial(answer_usage, store),
+        }
         keep = partial(record, store, config, process.clock)
         async with (
             bus.follow_log(names.STREAM_SPANS, names.DURABLE_RECORDER_SPANS, keep),

@@ -1,4 +1,4 @@
-"""What the recorder does with messages: keep a batch of spans, answer a query.
+"""What the recorder does with messages: keep a batch of spans, answer queries about traces and usage.
 
 Input: bytes from the bus. Output: rows in the store; a ``Trace`` or ``Failure`` as bytes. It must not know the bus.
 """
@@ -9,7 +9,9 @@ import logging
 import msgspec
 
 from schemas import codec
-from schemas.telemetry import SpanMessage, Trace, TraceQuery
+from schemas.request import Principal
+from schemas.telemetry import SpanMessage, Trace, TraceQuery, UsageQuery
+from services.recorder import usage
 from services.recorder.config import RecorderConfig
 from services.recorder.store import SpanStore
 from services.recorder.trace_tree import build_trace, sign_of_life, within
@@ -29,16 +31,18 @@ async def record(store: SpanStore, config: RecorderConfig, clock: Clock, batch: 
     now = unix_nanoseconds(clock)
     messages = decode_all(batch)
     await asyncio.to_thread(store.write, messages, now)
-    deleted = await asyncio.to_thread(store.trim, config.max_bytes, now - int(config.max_age_seconds * 1e9))
+    heard_before, used_before = (now - int(age * 1e9) for age in (config.max_age_seconds, config.usage_max_age_seconds))
+    deleted = await asyncio.to_thread(store.trim, config.max_bytes, heard_before, used_before)
     if deleted:
         log.info("old traces deleted", extra={"count": deleted})
 
 
 async def answer_trace(store: SpanStore, clock: Clock, data: bytes) -> bytes:
-    """``TraceQuery`` → ``Trace`` or ``Failure`` (404 when neither a trace nor a request has that id)."""
+    """``TraceQuery`` → ``Trace`` or ``Failure`` (404 when the principal has no trace or request of that id)."""
     try:
         query = codec.decode(data, TraceQuery)
-        trace = await asyncio.to_thread(read_trace, [store], query.id, unix_nanoseconds(clock))
+        tenant = None if query.principal.tenant == Principal().tenant else query.principal.tenant
+        trace = await asyncio.to_thread(read_trace, [store], query.id, unix_nanoseconds(clock), tenant)
         return codec.encode(within(trace, MAX_REPLY_BYTES))
     except msgspec.DecodeError:
         return codec.encode(BadInput("trace.query", "the message is not a trace query").to_failure())
@@ -46,12 +50,24 @@ async def answer_trace(store: SpanStore, clock: Clock, data: bytes) -> bytes:
         return codec.encode(error.to_failure())
 
 
-def read_trace(stores: list[SpanStore], id: str, now_unix_nanoseconds: int) -> Trace:
-    """The trace from everything that the stores hold of it. Raises NotFound (code ``trace.not_found``)."""
+async def answer_usage(store: SpanStore, data: bytes) -> bytes:
+    """``UsageQuery`` → ``UsageListed`` or ``Failure``."""
+    try:
+        query = usage.checked(codec.decode(data, UsageQuery))
+        return codec.encode(await asyncio.to_thread(store.usage, query, MAX_REPLY_BYTES))
+    except (msgspec.DecodeError, ValueError):
+        return codec.encode(BadInput("usage.query", "the message is not a usage query").to_failure())
+    except MoontideError as error:
+        return codec.encode(error.to_failure())
+
+
+def read_trace(stores: list[SpanStore], id: str, now_unix_nanoseconds: int, tenant: str | None = None) -> Trace:
+    """The trace from everything that the stores hold of it, or of it for one tenant: where it has nothing there, it
+    hears the same as of an id that nobody has. Raises NotFound (code ``trace.not_found``)."""
     trace_id = next((found for found in (store.find(id) for store in stores) if found), None)
-    if trace_id is None:
+    messages = [message for store in stores for message in store.messages(trace_id or "", tenant)]
+    if trace_id is None or not messages:
         raise NotFound("trace.not_found", f"no trace is recorded for {id}", param="id")
-    messages = [message for store in stores for message in store.messages(trace_id)]
     senders = {message.instance for message in messages}
     instances = {name: state for store in stores for name, state in store.instances(senders).items()}
     return build_trace(trace_id, messages, instances, now_unix_nanoseconds)

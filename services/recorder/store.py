@@ -1,4 +1,4 @@
-"""Spans on disk, in SQLite: one row per span, safe to write twice, bounded by bytes and age.
+"""Spans on disk, in SQLite: one row per span, safe to write twice, bounded by bytes and age; usage counted beside them.
 
 Input: span messages as they arrive. Output: the messages of a trace, found by trace id or request id.
 The edge to sqlite3: its errors become ours here. It must not know how messages become a tree, nor the bus.
@@ -12,11 +12,21 @@ from pathlib import Path
 from typing import Self
 
 from schemas import codec
-from schemas.telemetry import ATTR_REQUEST_ID, ProcessBeat, SpanEnded, SpanMessage, SpanStarted
+from schemas.telemetry import (
+    ATTR_REQUEST_ID,
+    ATTR_TENANT,
+    ProcessBeat,
+    SpanEnded,
+    SpanMessage,
+    SpanStarted,
+    UsageListed,
+    UsageQuery,
+)
+from services.recorder import usage
 from services.recorder.trace_tree import InstanceState, signs_of_life
 from shared.errors import Unavailable
 
-VERSION = 1
+VERSION = 2
 MAX_SPANS_READ = 20_000
 TRACES_PER_DELETION = 64
 BUSY_SECONDS = 5.0
@@ -24,7 +34,7 @@ BUSY_SECONDS = 5.0
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS spans (
     trace_id TEXT NOT NULL, span_id TEXT NOT NULL, ended INTEGER NOT NULL, message BLOB NOT NULL,
-    PRIMARY KEY (trace_id, span_id));
+    tenant TEXT NOT NULL DEFAULT '', PRIMARY KEY (trace_id, span_id));
 CREATE TABLE IF NOT EXISTS traces (trace_id TEXT PRIMARY KEY, heard INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS traces_heard ON traces (heard);
 CREATE TABLE IF NOT EXISTS requests (
@@ -35,9 +45,12 @@ CREATE TABLE IF NOT EXISTS instances (
     ending INTEGER NOT NULL) WITHOUT ROWID;
 """
 
+FROM_VERSION_1 = "ALTER TABLE spans ADD COLUMN tenant TEXT NOT NULL DEFAULT '';"
+"""Spans from then are of nobody: only the local principal sees them."""
+
 WRITE_SPAN = """
-INSERT INTO spans VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET ended = excluded.ended, message = excluded.message
-WHERE excluded.ended > ended
+INSERT INTO spans VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET ended = excluded.ended, message = excluded.message,
+tenant = excluded.tenant WHERE excluded.ended > ended
 """
 WRITE_TRACE = "INSERT INTO traces VALUES (?, ?) ON CONFLICT DO UPDATE SET heard = excluded.heard"
 WRITE_REQUEST = "INSERT OR IGNORE INTO requests VALUES (?, ?)"
@@ -74,8 +87,9 @@ class SpanStore:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")  # the log redelivers what a power cut takes
-            _check_version(connection, 0, VERSION)
-            connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+            found = _check_version(connection, 0, 1, VERSION)
+            schema = SCHEMA + usage.SCHEMA + (FROM_VERSION_1 if found == 1 else "")
+            connection.executescript(f"BEGIN; {schema} PRAGMA user_version = {VERSION}; COMMIT;")
         return cls(connection)
 
     @classmethod
@@ -83,7 +97,7 @@ class SpanStore:
         """Also beside a recorder that writes. The file has to exist."""
         with _our_errors():
             connection = _connect(f"{path.resolve().as_uri()}?mode=ro")
-            _check_version(connection, VERSION)
+            _check_version(connection, 1, VERSION)
         return cls(connection)
 
     def close(self) -> None:
@@ -94,6 +108,7 @@ class SpanStore:
         """All or nothing. Writing messages again, in any order, changes nothing."""
         spans = [message for message in messages if not isinstance(message, ProcessBeat)]
         with self._transaction() as connection:
+            usage.count(connection, spans)
             connection.executemany(WRITE_SPAN, [_span_row(span) for span in spans])
             connection.executemany(WRITE_TRACE, [(trace_id, heard) for trace_id in {span.trace_id for span in spans}])
             connection.executemany(WRITE_REQUEST, {row for span in spans for row in _request_rows(span)})
@@ -105,11 +120,13 @@ class SpanStore:
             row = connection.execute(FIND_TRACE, {"id": id}).fetchone()
         return row[0] if row else None
 
-    def messages(self, trace_id: str) -> list[SpanStarted | SpanEnded]:
-        """One message per span, at most ``MAX_SPANS_READ``, in order of arrival."""
-        query = "SELECT ended, message FROM spans WHERE trace_id = ? ORDER BY rowid LIMIT ?"
+    def messages(self, trace_id: str, tenant: str | None = None) -> list[SpanStarted | SpanEnded]:
+        """One message per span, at most ``MAX_SPANS_READ``, in order of arrival. ``tenant``: only its own: clients name
+        the trace that their requests belong to, so two tenants may meet in one."""
+        condition, values = ("", (trace_id,)) if tenant is None else ("AND tenant = ?", (trace_id, tenant))
+        query = f"SELECT ended, message FROM spans WHERE trace_id = ? {condition} ORDER BY rowid LIMIT {MAX_SPANS_READ}"
         with self._reading() as connection:
-            rows = connection.execute(query, (trace_id, MAX_SPANS_READ)).fetchall()
+            rows = connection.execute(query, values).fetchall()
         return [codec.decode(message, SpanEnded if ended else SpanStarted) for ended, message in rows]
 
     def instances(self, names: Iterable[str]) -> dict[str, InstanceState]:
@@ -123,14 +140,21 @@ class SpanStore:
             if row
         }
 
+    def usage(self, query: UsageQuery, max_bytes: int) -> UsageListed:
+        """As many rows as fit into ``max_bytes`` of msgpack."""
+        with self._reading() as connection:
+            return usage.read(connection, query, max_bytes)
+
     def size_bytes(self) -> int:
         """Bytes in use in the database file (without the write-ahead log)."""
         with self._reading() as connection:
             return _used_bytes(connection)
 
-    def trim(self, max_bytes: int, heard_before: int) -> int:
-        """Delete what was last heard of before, then the oldest traces until the rest fits. Returns their number."""
+    def trim(self, max_bytes: int, heard_before: int, used_before: int = 0) -> int:
+        """Delete what was last heard of before, then the oldest traces until the rest fits. Returns their number.
+        Usage of whole days before ``used_before`` goes too."""
         with self._transaction() as connection:
+            usage.forget(connection, used_before)
             old = connection.execute("SELECT trace_id FROM traces WHERE heard < ?", (heard_before,)).fetchall()
             _delete_traces(connection, old)
             connection.execute("DELETE FROM instances WHERE heard < ?", (heard_before,))
@@ -176,15 +200,17 @@ def _connect(uri: str) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
 
 
-def _check_version(connection: sqlite3.Connection, *accepted: int) -> None:
-    found = connection.execute("PRAGMA user_version").fetchone()[0]
+def _check_version(connection: sqlite3.Connection, *accepted: int) -> int:
+    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if found not in accepted:
         connection.close()
         raise Unavailable("recorder.database_version", f"the span database has version {found}, expected {VERSION}")
+    return found
 
 
-def _span_row(span: SpanStarted | SpanEnded) -> tuple[str, str, int, bytes]:
-    return span.trace_id, span.span_id, int(isinstance(span, SpanEnded)), codec.encode(span)
+def _span_row(span: SpanStarted | SpanEnded) -> tuple[str, str, int, bytes, str]:
+    tenant = str(span.attributes.get(ATTR_TENANT, ""))
+    return span.trace_id, span.span_id, int(isinstance(span, SpanEnded)), codec.encode(span), tenant
 
 
 def _request_rows(span: SpanStarted | SpanEnded) -> list[tuple[str, str]]:

@@ -1,7 +1,8 @@
 """``python -m tests.fuzz.api``: requests drawn from the gateway's own OpenAPI description; the last line is JSON.
 
 Promises that are judged: no 5xx and no hang; every answer fits the description; what the description forbids is not
-accepted; a refusal of a chat names a field. Without ``--url`` a gateway runs here, with a scripted model on the seeded
+accepted; a refusal of a chat names a field; who has no key, a revoked one, a suspended tenant or no quota left hears
+that and nothing else. Without ``--url`` a gateway runs here, with a scripted model on the seeded
 fake bus; ``--break`` plants a defect there, which must be found.
 """
 
@@ -13,7 +14,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,9 +27,12 @@ import jsonschema
 
 from schemas import codec, names
 from schemas.failure import Failure
+from schemas.telemetry import UsageListed
 from services.gateway import chat_handlers, chat_rules, error_body, models
 from services.gateway.json_body import decode_body
+from services.gateway.keys import Keys
 from shared.bus.fake import FakeBroker
+from shared.keys import KeyEntry, Quota, TenantEntry, key_hash, render_line
 from tests.endpoints.scripted_coordinator import ScriptedCoordinator, coordinating
 from tests.endpoints.scripted_model import MODEL, served
 from tests.fuzz.bodies import TEXTS, Bodies
@@ -74,6 +78,15 @@ OF_RUNS: dict[str, list[Any]] = {
 }
 
 
+@dataclass(frozen=True)
+class Sender:
+    """Who a request comes from. ``refused``: the status of everything that needs a key; None where the key is good."""
+
+    authorization: str = ""
+    refused: int | None = None
+    weight: int = 1
+
+
 @dataclass
 class Report:
     seed: int
@@ -102,8 +115,17 @@ class Report:
 class Fuzzer:
     """Sends one request after the other on each of ``at_once`` lines."""
 
-    def __init__(self, url: str, http: aiohttp.ClientSession, description: Description, seed: int, hang: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        http: aiohttp.ClientSession,
+        description: Description,
+        seed: int,
+        hang: float,
+        senders: Sequence[Sender],
+    ) -> None:
         self._url = url
+        self._senders = senders
         self._http = http
         self._description = description
         self._hang_seconds = hang
@@ -158,14 +180,18 @@ class Fuzzer:
 
     async def _case(self, method: str, path: str, target: str, data: bytes) -> None:
         self.report.cases += 1
+        (sender,) = self._draw.choices(self._senders, [sender.weight for sender in self._senders])
         headers = {"Traceparent": self._draw.choice(("", "00-x", f"00-{'1' * 32}-{'2' * 16}-01"))}
         if (method, path) not in self._bodies and method == "POST":
             headers["Content-Type"] = f"multipart/form-data; boundary={self._draw.choice((BOUNDARY, 'other'))}"
+        if sender.authorization:
+            headers["Authorization"] = sender.authorization
         started = time.monotonic()
         try:
             async with asyncio.timeout(self._hang_seconds):
                 async with self._http.request(method, self._url + target, data=data, headers=headers) as response:
                     answer, status, kind = await response.read(), response.status, response.content_type
+                    wait = response.headers.get("Retry-After")
         except TimeoutError:
             self._failed("hang", method, target, data)
             return
@@ -176,6 +202,12 @@ class Fuzzer:
         self.report.statuses[status] += 1
         for problem in self._problems(method, path, status, kind, data, answer):
             self._failed(f"{problem} | {answer[:300]!r}", method, target, data)
+        expected = None if self._description.is_open(method, path) else sender.refused
+        refused_by_quota = status == 429 and method == "POST"
+        if expected == 429 and method == "POST" and not (refused_by_quota and wait):
+            self._failed(f"status {status}, Retry-After {wait}, where no quota is left", method, target, data)
+        if (expected in (401, 403)) != (status in (401, 403)) or (expected in (401, 403) and status != expected):
+            self._failed(f"status {status} for a sender of {expected}", method, target, data)
 
     def _problems(self, method: str, path: str, status: int, kind: str, data: bytes, answer: bytes) -> Iterator[str]:
         if status >= 500:
@@ -235,18 +267,50 @@ def _no_json(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
+GOOD_KEY, REVOKED, SUSPENDED, USED_UP = (f"mt-{letter * 43}" for letter in "abcd")
+SENDERS = (
+    Sender(f"Bearer {GOOD_KEY}", weight=30),
+    Sender(refused=401),
+    Sender("Bearer mt-wrong", refused=401),
+    Sender("Bearer \udcff", refused=401),
+    Sender(f"Bearer {REVOKED}", refused=401),
+    Sender(f"Bearer {SUSPENDED}", refused=403),
+    Sender(f"Bearer {USED_UP}", refused=429),
+)
+"""Of ``own_gateway``."""
+
+
+def _keys() -> bytes:
+    def entry(number: int, key: str, tenant: str, **fields: Any) -> KeyEntry:
+        return KeyEntry(key_id=f"key-{number}", tenant=tenant, hash=key_hash(key), **fields)
+
+    entries = (
+        entry(1, GOOD_KEY, "good"),
+        entry(2, REVOKED, "good", disabled=True),
+        entry(3, SUSPENDED, "suspended"),
+        entry(4, USED_UP, "good", quota=Quota(requests_per_minute=0)),
+        TenantEntry(tenant="suspended", suspended=True),
+    )
+    return b"\n".join(render_line(entry) for entry in entries)
+
+
 @asynccontextmanager
 async def own_gateway(seed: int) -> AsyncIterator[str]:
     broker = FakeBroker(seed=seed)
+    answers = {names.SUBJECT_TRACE_GET: _no_trace, names.SUBJECT_USAGE_GET: _no_usage}
     with tempfile.TemporaryDirectory() as folder:
+        keys = Path(folder) / "keys"
+        keys.write_bytes(_keys())
         async with (
-            broker.bus("recorder").offer(
-                names.SERVICE_RECORDER, {names.SUBJECT_TRACE_GET: _no_trace}, version="1", metadata={}
-            ),
-            served(broker.bus("tokenizer"), broker.bus("gateway"), Path(folder)) as (url, model),
+            broker.bus("recorder").offer(names.SERVICE_RECORDER, answers, version="1", metadata={}),
+            served(broker.bus("tokenizer"), broker.bus("gateway"), Path(folder), keys_file=keys) as (url, model),
             coordinating(broker.bus("coordinator"), model.blobs, on_submit=_done_at_once),
         ):
             yield url
+
+
+async def _no_usage(data: bytes) -> bytes:
+    return codec.encode(UsageListed(rows=()))
 
 
 async def _no_trace(data: bytes) -> bytes:
@@ -293,6 +357,7 @@ DEFECTS: dict[str, tuple[Any, str, Any]] = {
     "hang": (models.ModelDirectory, "resolve", _wait_for_unknown),
     "lenient": (chat_rules, "decode_body", _without_unknown),
     "nameless": (error_body, "error_body", _nameless),
+    "open": (Keys, "_check_usable", lambda self, entry: None),
     "shape": (chat_handlers, "completion", lambda *_: {"id": "x", "choices": []}),
 }
 """What ``--break`` can plant: (where, what, by what it is replaced)."""
@@ -309,7 +374,14 @@ def broken(defect: str | None) -> Iterator[None]:
 
 
 async def fuzz(
-    seed: int, cases: int, *, url: str | None = None, defect: str | None = None, at_once: int = 8, hang: float = 10.0
+    seed: int,
+    cases: int,
+    *,
+    url: str | None = None,
+    key: str = "",
+    defect: str | None = None,
+    at_once: int = 8,
+    hang: float = 10.0,
 ) -> Report:
     async with AsyncExitStack() as stack:
         stack.enter_context(broken(defect))
@@ -317,7 +389,8 @@ async def fuzz(
         base = url or await stack.enter_async_context(own_gateway(seed))
         async with http.get(f"{base}/openapi.json") as response:
             description = Description(await response.json())
-        fuzzer = Fuzzer(base, http, description, seed, hang)
+        senders = SENDERS if url is None else (Sender(f"Bearer {key}" if key else ""),)
+        fuzzer = Fuzzer(base, http, description, seed, hang, senders)
         await fuzzer.run(cases, at_once)
         return fuzzer.report
 
@@ -327,10 +400,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--url", default=None)
+    parser.add_argument("--key-file", type=Path, default=None, help="holds an API key for --url")
     parser.add_argument("--break", dest="defect", choices=sorted(DEFECTS), default=None)
     given = parser.parse_args()
     started = time.monotonic()
-    report = asyncio.run(fuzz(given.seed, given.cases, url=given.url, defect=given.defect))
+    key = given.key_file.read_text().strip() if given.key_file else ""
+    report = asyncio.run(fuzz(given.seed, given.cases, url=given.url, key=key, defect=given.defect))
     for failure in report.failures[:SHOWN]:
         print(failure, file=sys.stderr)
     print(report.line(time.monotonic() - started))

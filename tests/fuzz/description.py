@@ -39,6 +39,10 @@ class Description:
     def needs_body(self, method: str, path: str) -> bool:
         return self._operation(method, path).get("requestBody", {}).get("required", False)
 
+    def is_open(self, method: str, path: str) -> bool:
+        """Whether it needs no key."""
+        return self._operation(method, path).get("security") == [{}]
+
     def accepts(self, method: str, path: str, body: Any) -> bool:
         """Whether a body fits its schema."""
         schema = self.body_schema(method, path)
