@@ -11,7 +11,7 @@ import msgspec
 from schemas import names
 from schemas.calls import CallAdmitted, CallBeat, CallCancelled, CallEnded, CallItem, CallOpened
 from schemas.chat import ChatDelta, ChatFinished, ChatRequest, CountRequest, TokensCounted
-from schemas.events import CloudEvent
+from schemas.events import CloudEvent, HolderAnswered, HolderQuery
 from schemas.failure import Failure
 from schemas.generation import GenerateRequest, GenerationFinished, TokensGenerated
 from schemas.media import MediaFailed, MediaJob, MediaPrepared, MediaProgress
@@ -118,6 +118,13 @@ def channels() -> tuple[Channel, ...]:
         ),
         _events("event_accepted", names.event_accepted("request_id")),
         _events("event_terminal", names.event_terminal("request_id")),
+        Channel(
+            "holder",
+            names.holder("instance"),
+            (Message(HolderQuery),),
+            (Message(HolderAnswered), ADMISSION[1]),
+            ("instance",),
+        ),
         Channel(
             "spans",
             names.spans("service"),

@@ -22,6 +22,8 @@ class RequestData(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
     trace_id: str = ""
     failure: Failure | None = None
+    kind: Literal["", "chat", "run"] = ""
+    """chat: the holder answers ``HolderQuery``. run: its ledger says the same. Empty: a sender that knows neither."""
 
 
 class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,3 +36,14 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
     """RFC 3339, UTC."""
     datacontenttype: Literal["application/json"] = "application/json"
     data: RequestData
+
+
+class HolderQuery(msgspec.Struct, frozen=True, kw_only=True, tag="holder.query"):
+    """Asked of the instance that accepted ids which have not ended. Reply: ``HolderAnswered``."""
+
+    request_ids: tuple[str, ...]
+
+
+class HolderAnswered(msgspec.Struct, frozen=True, kw_only=True, tag="holder.answered"):
+    held: tuple[str, ...]
+    """Those of the ids that it still works on, and will end itself."""

@@ -47,6 +47,8 @@ SERVICE_ENCODER = "moontide-encoder"
 SERVICE_RECORDER = "moontide-recorder"
 SERVICE_TOOLS = "moontide-tools"
 SERVICE_COORDINATOR = "moontide-coordinator"
+SERVICE_HOLDER = "moontide-holder"
+"""Whoever accepts requests and holds their state."""
 
 SUBJECT_TRACE_GET = f"{PREFIX}.traces.get"
 """Request: ``TraceQuery``; reply: ``Trace`` or ``Failure``."""
@@ -197,6 +199,11 @@ def event_accepted(request_id: str) -> str:
 def event_terminal(request_id: str) -> str:
     """A subject of its own, written with expected last sequence 0: exactly one terminal record can win."""
     return f"{PREFIX}.events.terminal.{token(request_id)}"
+
+
+def holder(instance: str) -> str:
+    """Request to one instance: ``HolderQuery``; reply: ``HolderAnswered``. Nobody answers for one that is gone."""
+    return f"{PREFIX}.holders.{token(instance)}"
 
 
 def spans(service: str) -> str:

@@ -29,7 +29,6 @@ from services.gateway.media_input import MediaInput
 from services.gateway.models import ModelDirectory
 from services.gateway.quotas import Quotas
 from services.gateway.request_body import RequestBodies
-from services.gateway.request_events import RequestEvents
 from services.gateway.run_parts import RunParts
 from services.gateway.run_request import RunRequests
 from services.gateway.seen_media import SeenMedia
@@ -39,6 +38,7 @@ from shared.blobs.store import BlobStore
 from shared.calls.follow import follow
 from shared.clock import Clock
 from shared.errors import MoontideError, Unavailable
+from shared.request_events import RequestEvents
 from shared.service import Process, Service
 
 log = logging.getLogger(__name__)
@@ -57,23 +57,24 @@ SERVICE = Service(name="gateway", config=GatewayConfig, app=app)
 @asynccontextmanager
 async def serving(config: GatewayConfig, process: Process, follow: Follow) -> AsyncIterator[int]:
     """``app`` with the caller of chats as an argument."""
-    events = RequestEvents(process.bus, process.clock)
+    events = RequestEvents(process.bus, process.clock, "gateway")
     await events.declare(config.events_max_bytes, config.events_max_age_seconds)
-    handlers, application = build(config, process, events, follow)
-    runner = web.AppRunner(
-        application, handler_cancellation=True, shutdown_timeout=config.drain_seconds, access_log=None
-    )
-    await runner.setup()
-    try:
-        port = await _listen(runner, config)
-        async with _collecting(process.blobs, process.clock, config):
-            yield port
-    finally:
-        handlers.draining = True
-        await runner.cleanup()
-        await events.settle()
-        if config.port_file is not None:
-            await asyncio.to_thread(config.port_file.unlink, missing_ok=True)
+    async with events.answering():
+        handlers, application = build(config, process, events, follow)
+        runner = web.AppRunner(
+            application, handler_cancellation=True, shutdown_timeout=config.drain_seconds, access_log=None
+        )
+        await runner.setup()
+        try:
+            port = await _listen(runner, config)
+            async with _collecting(process.blobs, process.clock, config):
+                yield port
+        finally:
+            handlers.draining = True
+            await runner.cleanup()
+            await events.settle()
+            if config.port_file is not None:
+                await asyncio.to_thread(config.port_file.unlink, missing_ok=True)
 
 
 def build(

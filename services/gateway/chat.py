@@ -18,13 +18,13 @@ from schemas.events import RequestData
 from schemas.request import RequestContext
 from services.gateway.choices import interleaved
 from services.gateway.error_body import to_failure
-from services.gateway.request_events import Outcome, RequestEvents
 from shared.blobs.store import BlobStore
 from shared.bus.interface import Bus
 from shared.calls.interface import CallPolicy, CallTarget
 from shared.calls.progress import Progress
 from shared.clock import Clock
 from shared.errors import Cancelled, Internal, MoontideError
+from shared.request_events import Outcome, RequestEvents
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,11 @@ class Chats:
         ``one_call``: of several tool calls only the first is passed on. Raises Unavailable when the event cannot be
         written: then nothing was accepted."""
         data = RequestData(
-            request_id=context.request_id, holder=self.bus.instance, model=choices[0].model, trace_id=trace_id
+            request_id=context.request_id,
+            holder=self.bus.instance,
+            model=choices[0].model,
+            trace_id=trace_id,
+            kind="chat",
         )
         chat = Chat(context, [Choice(self, context, request, one_call) for request in choices])
         error: BaseException | None = None

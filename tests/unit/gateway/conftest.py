@@ -18,12 +18,12 @@ from schemas.events import CloudEvent
 from schemas.request import RequestContext
 from services.gateway.app import build, serving
 from services.gateway.config import GatewayConfig
-from services.gateway.request_events import RequestEvents
 from shared.blobs.store import BlobStore
 from shared.bus.fake import FakeBroker
 from shared.bus.interface import Bus
 from shared.calls.interface import CallTarget
 from shared.clock import Clock, SystemClock
+from shared.request_events import RequestEvents
 from shared.service import Process
 from shared.telemetry.tracing import Telemetry
 from tests.endpoints.scripted_coordinator import ScriptedCoordinator, coordinating
@@ -207,7 +207,7 @@ async def routes(tmp_path: Path) -> set[tuple[str, str]]:
         telemetry=telemetry,
         clock=SystemClock(),
     )
-    _, application = build(GatewayConfig(), process, RequestEvents(bus, process.clock), ScriptedAnswer())
+    _, application = build(GatewayConfig(), process, RequestEvents(bus, process.clock, "gateway"), ScriptedAnswer())
     served = [(route.method, route.resource) for route in application.router.routes()]
     return {
         (method, resource.get_info().get("formatter") or resource.get_info()["path"])
