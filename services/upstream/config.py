@@ -17,6 +17,7 @@ Seconds = Annotated[float, msgspec.Meta(gt=0)]
 VideoMode = Literal["auto", "native", "frames"]
 ToolsMode = Literal["auto", "never", "always"]
 FrameChoice = Literal["uniform", "scenes"]
+ToolMedia = Literal["user_message", "native"]
 ThinkingSwitch = Literal["auto", "moonshot", "template", "none"]
 Capability = Literal["image", "video", "tools", "tool_choice", "response_format"]
 
@@ -43,6 +44,9 @@ class UpstreamConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """never: tool requests go unstreamed and are streamed on from here. auto: so where that is known to be needed."""
     thinking_switch: ThinkingSwitch = "auto"
     """How a request without thinking says so: ``thinking`` of Moonshot's API, or ``chat_template_kwargs``."""
+    tool_media: ToolMedia = "user_message"
+    """Images and videos in tool results: in a message of the user behind them, or (``native``) inside, where that is
+    taken."""
     max_concurrent: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 64
     connect_seconds: Seconds = 5.0
     first_token_seconds: Seconds = 120.0

@@ -177,6 +177,7 @@ class AnswerChat:
             tools=work.tools,
             response_format=work.response_format,
             thinking=translate.thinking_fields(self.served.thinking, work.chat),
+            tool_media=self.config.tool_media,
         )
         return await work.dialogue.hold(body, work.answer), rendered
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from schemas.chat import ChatRequest, MediaPart, Message, Sampling, TextPart, Usage
+from services.upstream.config import ToolMedia
 from services.upstream.faults import Fault, Redact, broken, event_error
 
 ContentPart = dict[str, Any]
@@ -48,10 +49,10 @@ def request_body(
     tools: Sequence[Any],
     response_format: Any,
     thinking: dict[str, Any],
+    tool_media: ToolMedia = "user_message",
 ) -> dict[str, Any]:
     """The request, not yet said whether streamed. ``media``: what stands for each of ``media_parts``."""
-    rendered = iter(media)
-    body: dict[str, Any] = {"model": model, "messages": [_message(message, rendered) for message in messages]}
+    body: dict[str, Any] = {"model": model, "messages": list(_messages(messages, iter(media), tool_media))}
     body |= _sampling(chat.sampling) | thinking
     if tools:
         body["tools"] = list(tools)
@@ -87,6 +88,37 @@ def _sampling(sampling: Sampling) -> dict[str, Any]:
         "stop": list(sampling.stop) or None,
     }
     return {name: value for name, value in named.items() if value is not None}
+
+
+def _messages(
+    messages: Sequence[Message], rendered: Iterator[Sequence[ContentPart]], tool_media: ToolMedia
+) -> Iterator[dict[str, Any]]:
+    """Most endpoints take text only as a tool's result, and want all results of a step right behind its calls. So
+    what tools show follows behind the last of them, as a message of the user's."""
+    shown: list[ContentPart] = []
+    for position, message in enumerate(messages):
+        if message.role == "tool" and tool_media == "user_message" and media_parts([message]):
+            shown += _shown(message, rendered)
+            message = _without_media(message)
+        yield _message(message, rendered)
+        if shown and (position + 1 == len(messages) or messages[position + 1].role != "tool"):
+            yield {"role": "user", "content": shown}
+            shown = []
+
+
+def _shown(message: Message, rendered: Iterator[Sequence[ContentPart]]) -> Iterator[ContentPart]:
+    for part in media_parts([message]):
+        yield {"type": "text", "text": f"[{part.kind} {part.name!r}, from the result of {message.tool_call_id}]"}
+        yield from next(rendered)
+
+
+def _without_media(message: Message) -> Message:
+    """Its media as words, where they stood."""
+    words = (
+        part if isinstance(part, TextPart) else TextPart(text=f"[{part.kind} {part.name!r}: shown in the next message]")
+        for part in message.content
+    )
+    return msgspec.structs.replace(message, content=tuple(words))
 
 
 def _message(message: Message, rendered: Iterator[Sequence[ContentPart]]) -> dict[str, Any]:

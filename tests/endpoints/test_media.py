@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from schemas.chat import MediaPart
-from schemas.codec import decode
+from schemas.chat import MediaPart, Message, TextPart, ToolCall
+from schemas.codec import decode, encode
 from schemas.failure import Failure
 from schemas.media import MediaFrame, MediaManifest
 from shared.errors import BadInput, DeadlineExceeded
@@ -139,6 +139,53 @@ async def test_images_go_as_they_are_in_their_own_format() -> None:
         if part["type"] == "image_url"
     ]
     assert [url.split(";")[0] for url in urls] == ["data:image/png", "data:image/webp"]
+
+
+async def tool_steps(one: Stand) -> tuple[bytes, ...]:
+    """Two calls of one step whose results show something, and one of the next step."""
+    calls = tuple(ToolCall(id=f"look:{number}", name="look", arguments="{}") for number in range(2))
+    return (
+        user("look at both"),
+        encode(Message(role="assistant", tool_calls=calls)),
+        tool("look:0", "before", await picture(one), "after"),
+        tool("look:1", await clip(one)),
+        encode(Message(role="assistant", tool_calls=(ToolCall(id="look:2", name="look", arguments="{}"),))),
+        tool("look:2", await picture(one, "b.png")),
+    )
+
+
+def tool(call_id: str, *content: str | MediaPart) -> bytes:
+    parts = tuple(TextPart(text=part) if isinstance(part, str) else part for part in content)
+    return encode(Message(role="tool", tool_call_id=call_id, content=parts))
+
+
+async def test_what_tools_show_follows_behind_the_results_of_their_step() -> None:
+    """Every call is answered before anybody else speaks, in text alone; nothing that was shown is lost or moved."""
+    async with serving(IMAGES_ONLY) as endpoint, stand(endpoint.url, video="frames", max_frames=2) as one:
+        answer = await one.ask(request(*await tool_steps(one)))
+    told = endpoint.requests[0]["messages"]
+    assert [message["role"] for message in told] == [
+        *("user", "assistant", "tool", "tool", "user", "assistant", "tool", "user")
+    ]
+    assert told[2]["content"] == "before[image 'a.png': shown in the next message]after"
+    assert told[3]["content"] == "[video 'clip.mp4': shown in the next message]"
+    first, second = told[4]["content"], told[7]["content"]
+    assert first[0] == {"type": "text", "text": "[image 'a.png', from the result of look:0]"}
+    assert first[1]["image_url"]["url"] == f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+    assert first[2]["text"] == "[video 'clip.mp4', from the result of look:1]"
+    assert [part["type"] for part in first[3:]] == ["text", "text", "image_url", "text", "image_url"]
+    assert [part["type"] for part in second] == ["text", "image_url"]
+    assert answer.finished is not None
+    assert [summary.name for summary in answer.finished.media] == ["a.png", "clip.mp4", "b.png"]
+
+
+async def test_an_endpoint_that_takes_media_in_results_gets_them_there() -> None:
+    async with serving() as endpoint, stand(endpoint.url, tool_media="native") as one:
+        await one.ask(request(*await tool_steps(one)))
+    told = endpoint.requests[0]["messages"]
+    assert [message["role"] for message in told] == ["user", "assistant", "tool", "tool", "assistant", "tool"]
+    assert [part["type"] for part in told[2]["content"]] == ["text", "image_url", "text"]
+    assert [part["type"] for part in told[3]["content"]] == ["video_url"]
 
 
 async def test_a_bad_input_is_named_and_nobody_is_asked() -> None:

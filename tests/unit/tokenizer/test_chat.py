@@ -1,6 +1,7 @@
 """A chat from request to last word: over the real call protocol, with engines that die and media that is silent."""
 
 import asyncio
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,35 @@ async def test_media_becomes_spans_and_summaries(tmp_path: Path) -> None:
         ("again.png", "image", 1),
     ]
     assert finished.timings.ingest_seconds > 0
+
+
+async def test_what_tools_show_becomes_spans_where_they_showed_it(tmp_path: Path) -> None:
+    """An agent that looks at two files in one step, and at a third in the next."""
+
+    async def answer(job: MediaJob) -> MediaManifest:
+        return VIDEO if job.kind == "video" else IMAGE
+
+    def call(number: int) -> ToolCall:
+        return ToolCall(id=f"functions.look:{number}", name="look", arguments="{}")
+
+    def shown(number: int, *parts: MediaPart) -> bytes:
+        content = (TextPart(text="here"), *parts)
+        return encode(Message(role="tool", tool_call_id=f"functions.look:{number}", content=content))
+
+    request = chat(
+        message("look"),
+        encode(Message(role="assistant", tool_calls=(call(0), call(1)))),
+        shown(0, part()),
+        shown(1, part("video", "b.mp4", "2")),
+        encode(Message(role="assistant", tool_calls=(call(2),))),
+        shown(2, part(name="c.png", digit="3")),
+    )
+    async with running(tmp_path) as stack, stack.ingest(answer), stack.engine(ScriptedEngine([300])) as engine:
+        _, finished = await stack.chat(request)
+    spans = engine.requests[0].media
+    assert [span.tokens for span in spans] == [4, 3, 2, 4]
+    assert [later.position > span.position + span.tokens for span, later in pairwise(spans)] == [True] * 3
+    assert [item.name for item in finished.media] == ["a.png", "b.mp4", "c.png"]
 
 
 async def test_a_silent_job_is_asked_for_again_under_another_id(tmp_path: Path) -> None:
