@@ -1,13 +1,14 @@
 """Area TOOLS: ``MOONTIDE_TOOLS_*``. Bounds of calls, workspaces and the sandbox."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 MIB = 1024 * 1024
+SearchName = Literal["local", "searxng", "brave"]
 
 
 class ToolsConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,3 +41,21 @@ class ToolsConfig(msgspec.Struct, frozen=True, kw_only=True):
     """First of the user ids, ``workspace_folders`` many, that sandboxed programs have when this process is root."""
     private_directories: tuple[str, ...] = ()
     """Folders that no sandbox may see, where they lie inside a folder that it does see (``/usr``, the interpreter)."""
+    fetch_allow: tuple[str, ...] = ()
+    """Hosts, addresses and networks (CIDR) beside the public internet that ``fetch`` may read: none by default."""
+    fetch_ports: tuple[int, ...] = (80, 443)
+    fetch_bytes: Count = 5 * MIB
+    """Of one body, packed and unpacked: what is behind is not read."""
+    fetch_seconds: Seconds = 30.0
+    """Of one ``fetch``, redirects included."""
+    search_providers: tuple[SearchName, ...] = ()
+    """Asked together by ``web_search``, which is offered where there is one; ``local`` needs no network."""
+    search_folders: tuple[Path, ...] = ()
+    """What ``local`` indexes; everybody who may search may read it."""
+    search_index_file: Path | None = None
+    """Kept from start to start; by default the index lives as long as the process."""
+    search_files: Count = 20_000
+    search_searxng_url: str = ""
+    search_brave_key_file: Path | None = None
+    search_brave_url: str = ""
+    """In place of the public one."""

@@ -9,13 +9,11 @@ import codecs
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-import msgspec
-
 from schemas.chat import TextPart
-from schemas.tools import ToolDeclaration, ToolFile
+from schemas.tools import ToolFile
 from services.tools.http import Web, WebAnswer
 from services.tools.page_reader import read_page
-from services.tools.tool import Call, Result
+from services.tools.tool import Call, Result, declared
 from shared.errors import BadInput, Unavailable
 
 LOCAL = "local:"
@@ -55,38 +53,23 @@ class Document:
     truncated: bool = False
 
 
-PARAMETERS = msgspec.json.encode(
-    {
-        "type": "object",
-        "properties": {
-            "url": {"type": "string", "description": "http(s) address, or a local: address from web_search."},
-            "start": {
-                "type": "integer",
-                "minimum": 0,
-                "description": "Continue a long text at this character. Default 0.",
-            },
-        },
-        "required": ["url"],
-        "additionalProperties": False,
-    }
-)
-
-
 @dataclass(frozen=True)
 class Fetch:
     web: Web
     read_local: ReadLocal | None = None
-    max_chars: int = 30_000
+    max_chars: int = 20_000
 
-    @property
-    def declaration(self) -> ToolDeclaration:
-        return ToolDeclaration(
-            name="fetch",
-            description="Read a web page or text file by its address. Answers its readable text with links.",
-            parameters=PARAMETERS,
-            timeout_seconds=90.0,
-            expected_seconds=3.0,
-        )
+    declaration = declared(
+        "fetch",
+        "Read a web page or text file by its address. Answers its readable text with links.",
+        {
+            "url": {"type": "string", "description": "http(s) address, or a local: address from web_search."},
+            "start": {"type": "integer", "minimum": 0, "description": "Continue a long text at this character."},
+        },
+        required=("url",),
+        timeout_seconds=90.0,
+        expected_seconds=3.0,
+    )
 
     async def run(self, call: Call) -> Result:
         url = call.arguments["url"].strip()

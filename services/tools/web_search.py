@@ -9,12 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
-import msgspec
-
-from schemas.chat import TextPart
-from schemas.tools import ToolDeclaration
 from services.tools.search import Hit, SearchProvider
-from services.tools.tool import Call, Result
+from services.tools.tool import Call, Result, declared, said
 from shared.errors import BadInput, MoontideError
 
 DEFAULT_LIMIT = 8
@@ -22,38 +18,28 @@ MAX_LIMIT = 20
 QUERY_CHARS = 1000
 SNIPPET_CHARS = 500
 
-PARAMETERS = msgspec.json.encode(
-    {
-        "type": "object",
-        "properties": {
-            "query": {"type": "string", "description": "What to look for, as words or a question."},
-            "limit": {
-                "type": "integer",
-                "minimum": 1,
-                "maximum": MAX_LIMIT,
-                "description": f"How many results. Default {DEFAULT_LIMIT}.",
-            },
-        },
-        "required": ["query"],
-        "additionalProperties": False,
-    }
-)
-
 
 @dataclass(frozen=True)
 class WebSearch:
     providers: Sequence[SearchProvider]
     """At least one."""
 
-    @property
-    def declaration(self) -> ToolDeclaration:
-        return ToolDeclaration(
-            name="web_search",
-            description="Search the web and indexed files. Answers titles, addresses and snippets; fetch reads them.",
-            parameters=PARAMETERS,
-            timeout_seconds=60.0,
-            expected_seconds=2.0,
-        )
+    declaration = declared(
+        "web_search",
+        "Search the web and indexed files. Answers titles, addresses and snippets; fetch reads them.",
+        {
+            "query": {"type": "string", "description": "What to look for, as words or a question."},
+            "limit": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": MAX_LIMIT,
+                "default": DEFAULT_LIMIT,
+                "description": "How many results.",
+            },
+        },
+        required=("query",),
+        expected_seconds=2.0,
+    )
 
     async def run(self, call: Call) -> Result:
         """Raises what the providers raised when none of them answers."""
@@ -67,7 +53,7 @@ class WebSearch:
         if len(failures) == len(answers):
             raise failures[0]
         hits = merged([answer for answer in answers if not isinstance(answer, MoontideError)], limit)
-        return Result(content=(TextPart(text=_told(query, hits, failures)),))
+        return said(_told(query, hits, failures))
 
 
 async def _asked(provider: SearchProvider, query: str, limit: int) -> list[Hit] | MoontideError:
