@@ -11,6 +11,8 @@ from services.tools.config import ToolsConfig
 from services.tools.execution import Execution
 from services.tools.files import EditFile, ListFiles, ReadFile, WriteFile
 from services.tools.handlers import ListTools, RunTools
+from services.tools.media_check import AskIngest
+from services.tools.outside import outside
 from services.tools.queue import TOOLS_QUEUE
 from services.tools.registry import Registry
 from services.tools.scratch import scratch
@@ -33,8 +35,10 @@ async def app(config: ToolsConfig, process: "Process") -> AsyncIterator[Registry
         folders = max(config.workspace_folders, config.calls_in_flight)
         first_uid = config.sandbox_uid if os.geteuid() == 0 else None
         workspaces = Workspaces(process.blobs, root, bounds, folders, first_uid)
-        registry = Registry([ListFiles(), ReadFile(), WriteFile(), EditFile()])
-        execution = Execution(registry, workspaces, process.blobs, _no_checkout, lambda run_id: None)
+        check = AskIngest(process.bus, process.blobs)
+        beyond = await stack.enter_async_context(outside(config, check, root))
+        registry = Registry([ListFiles(), ReadFile(), WriteFile(), EditFile(), *beyond])
+        execution = Execution(registry, workspaces, process.blobs, _no_checkout, lambda run_id: None, check)
         handlers = RunTools(process.bus, process.blobs, execution, process.telemetry, process.clock)
         await process.bus.declare(TOOLS_QUEUE)
         endpoints = {names.SUBJECT_TOOLS_LIST: ListTools(registry).answer}

@@ -16,6 +16,7 @@ from schemas.blobs import BlobRef
 from schemas.chat import MediaPart, Part, TextPart
 from schemas.tools import ToolFile, ToolFinished, ToolJob, WorkspaceFile
 from services.tools.content import bounded
+from services.tools.media_check import MediaCheck, showable
 from services.tools.registry import Registry
 from services.tools.tool import Call, Progress, Result, Tool
 from services.tools.workspace import Snapshot, Workspace
@@ -38,6 +39,8 @@ class Execution:
     """A git bundle to the stored tree that a run on it begins with."""
     warm: Callable[[str], Path | None]
     """The folder of a run that is worth coming back to."""
+    check: MediaCheck | None = None
+    """Whether a picture can be shown; None: nobody looks."""
 
     async def perform(self, job: ToolJob, progress: Progress, *, repeated: bool) -> ToolFinished:
         """Raises what may pass (Unavailable, Busy); everything else is in the outcome."""
@@ -101,6 +104,8 @@ class Execution:
                 parts += shown[0]
                 files += shown[1]
         content, kept = await bounded(parts, files, self.blobs)
+        if self.check is not None:
+            content = await showable(self.check, call.context, content)
         outside = tool.declaration.effect == "outside"
         return ToolFinished(
             call_id=call.call_id,

@@ -66,7 +66,9 @@ class Found:
 
 
 class LocalIndex:
-    """Addresses are ``local:<folder's name>/<path>``."""
+    """A search provider. Addresses are ``local:<folder's name>/<path>``."""
+
+    name = "the local index"
 
     def __init__(self, folders: dict[str, Path], connection: sqlite3.Connection, limits: IndexLimits) -> None:
         self._folders = folders

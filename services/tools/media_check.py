@@ -7,20 +7,20 @@ refusal in ingest's words. Must not know tools.
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from schemas import names
 from schemas.blobs import BlobRef
-from schemas.chat import MediaPart
+from schemas.chat import MediaPart, Part, TextPart
 from schemas.codec import decode, encode
 from schemas.media import MediaFailed, MediaJob, MediaManifest, MediaOutcome, MediaPrepared
 from schemas.request import RequestContext
 from shared.blobs.store import BlobStore
 from shared.bus.interface import Bus, Subscription
-from shared.errors import Internal, Unavailable, from_failure
+from shared.errors import Internal, MoontideError, Unavailable, from_failure
 
 FIRST_SILENCE_SECONDS = 5.0
 
@@ -66,3 +66,18 @@ class AskIngest:
             if isinstance(outcome, MediaFailed):
                 raise from_failure(outcome.failure)
         return None
+
+
+async def showable(check: MediaCheck, context: RequestContext, content: Sequence[Part]) -> tuple[Part, ...]:
+    """``content`` with words in place of what cannot be shown."""
+    return tuple(await asyncio.gather(*(_shown(check, context, part) for part in content)))
+
+
+async def _shown(check: MediaCheck, context: RequestContext, part: Part) -> Part:
+    if not isinstance(part, MediaPart):
+        return part
+    try:
+        await check(context, part)
+    except MoontideError as error:
+        return TextPart(text=f"[{part.kind} not shown: {error.message}]")
+    return part

@@ -5,7 +5,7 @@ a configuration that cannot be. Must not know how any of them works.
 """
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from services.tools.address import destinations
@@ -39,7 +39,7 @@ async def outside(config: ToolsConfig, check: MediaCheck, folder: Path) -> Async
         yield tools
 
 
-def _index(config: ToolsConfig, folder: Path):  # noqa: ANN202 - a context manager of LocalIndex
+def _index(config: ToolsConfig, folder: Path) -> AbstractAsyncContextManager[LocalIndex]:
     if not config.search_folders:
         raise BadInput("search.config", "the search provider local needs MOONTIDE_TOOLS_SEARCH_FOLDERS")
     database = config.search_index_file or folder / "search-index.sqlite"

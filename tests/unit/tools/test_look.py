@@ -126,6 +126,19 @@ async def test_what_ingest_cannot_open_never_reaches_a_conversation(tmp_path: Pa
     assert caught.value.code == "media.undecodable"
 
 
+async def test_what_cannot_be_shown_is_told_in_its_place() -> None:
+    async def only_charts(context: RequestContext, part: MediaPart) -> MediaManifest:
+        if part.name != "chart.png":
+            raise BadInput("media.undecodable", f"{part.name}: is damaged")
+        return manifest()
+
+    source = BlobRef(key="sha256/" + "0" * 64, size_bytes=1)
+    chart, broken = (MediaPart(kind="image", source=source, name=name) for name in ("chart.png", "broken.png"))
+    context = RequestContext(request_id="r", deadline_unix_seconds=4e9)
+    shown = await media_check.showable(only_charts, context, (TextPart(text="two"), broken, chart))
+    assert shown == (TextPart(text="two"), TextPart(text="[image not shown: broken.png: is damaged]"), chart)
+
+
 async def test_nobody_to_ask_is_a_refusal_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(media_check, "FIRST_SILENCE_SECONDS", 0.05)
     bus = FakeBroker(1).bus("tools")
