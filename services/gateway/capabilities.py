@@ -5,6 +5,7 @@ the model cannot honour.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from services.gateway import chat_body
 from services.gateway.chat_body import ChatBody, Content, ImageContent, VideoContent
@@ -38,10 +39,11 @@ def check_served(body: ChatBody, capabilities: frozenset[str]) -> None:
     _check(_needs(body), capabilities)
 
 
-def check_agent(contents: Iterable[Placed], capabilities: frozenset[str]) -> None:
-    """Raises BadInput when a model cannot be an agent, or cannot see what the messages show."""
+def check_agent(body: Any, contents: Iterable[Placed], capabilities: frozenset[str]) -> None:
+    """Raises BadInput when a model cannot be an agent, sample as ``body`` says, or see what the messages show."""
     needs = [need for path, content in contents for need in _media_needs(path, content)]
-    _check([("model", (TOOLS,)), *needs], capabilities)
+    tools = () if body.tools == [] else (("model", (TOOLS,)),)
+    _check([*tools, *_fields_needs(body), *needs], capabilities)
 
 
 def _check(needs: Iterable[Need], capabilities: frozenset[str]) -> None:
@@ -77,10 +79,14 @@ def _media_needs(path: str, content: str | list[Content] | None) -> Iterator[Nee
             yield f"{path}[{place}]", (IMAGE if isinstance(part, ImageContent) else VIDEO,)
 
 
-def _sampling_needs(body: ChatBody) -> Iterator[Need]:
+def _fields_needs(body: Any) -> Iterator[Need]:
     for name, neutral in NEUTRAL.items():
-        if getattr(body, name) not in neutral:
+        if getattr(body, name, None) not in neutral:
             yield name, (SAMPLING,)
+
+
+def _sampling_needs(body: ChatBody) -> Iterator[Need]:
+    yield from _fields_needs(body)
     if body.logprobs:
         yield "logprobs", (LOGPROBS,)
     if body.thinking is not None and body.thinking.budget_tokens is not None:

@@ -16,6 +16,8 @@ MAX_TOOLS = 128
 MAX_CHOICES = 8
 MAX_LOGIT_BIASES = 1024
 MAX_TOP_LOGPROBS = 20
+MAX_STEPS = 100_000
+MAX_SECONDS = 30 * 24 * 3600.0
 
 Count = Annotated[int, Meta(ge=1, le=1 << 20)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -90,6 +92,16 @@ class ThinkingBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class TemplateArguments(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     thinking: bool | None = None
     preserve_thinking: bool | None = None
+
+
+class BudgetBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of a run: what would exceed one of these is not begun. Not given: the limits of an agent."""
+
+    max_steps: Annotated[int, Meta(ge=1, le=MAX_STEPS)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1, le=1 << 50)] | None = None
+    """Prompt and completion of all model calls."""
+    max_seconds: Annotated[float, Meta(gt=0, le=MAX_SECONDS)] | None = None
+    max_cost_usd: Annotated[float, Meta(gt=0, le=1e9)] | None = None
 
 
 class StreamOptions(Struct, frozen=True, kw_only=True):
@@ -176,6 +188,10 @@ class ChatBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     response_format: msgspec.Raw = msgspec.field(default_factory=_nothing)
     prompt_cache_key: Annotated[str, Meta(max_length=256)] | None = None
     modalities: list[Literal["text"]] | None = None
+    # Of agents alone: their chats are durable runs.
+    budget: BudgetBody | None = None
+    stop_on_disconnect: bool | None = None
+    """The run is stopped when the client goes away; else it goes on."""
     # Accepted and ignored: they do not change the answer.
     user: str | None = None
     metadata: dict[str, str] | None = None

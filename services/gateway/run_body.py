@@ -9,28 +9,16 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from schemas.runs import ContextStrategy
-from services.gateway.chat_body import MAX_MESSAGES, Content, Count, MessageBody, Penalty
+from services.gateway.chat_body import MAX_MESSAGES, MAX_STEPS, BudgetBody, Content, Count, MessageBody, Penalty
 
-MAX_TOOLS = 256
+MAX_TOOLS = 128
 MAX_FILES = 256
-MAX_STEPS = 1_000_000
-MAX_SECONDS = 30 * 24 * 3600.0
 
 Text = Annotated[str, Meta(min_length=1, max_length=1 << 20)]
 Note = Annotated[str, Meta(max_length=4096)]
 FileId = Annotated[str, Meta(min_length=1, max_length=100)]
 RunToolName = Annotated[str, Meta(pattern=r"^\$?[a-zA-Z_][a-zA-Z0-9_-]{0,63}$(?!\n)")]
 Goal = Text | Annotated[list[Content], Meta(min_length=1, max_length=256)]
-
-
-class BudgetBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What would exceed one of these is not begun. Not given: the limits of an agent."""
-
-    max_steps: Annotated[int, Meta(ge=1, le=MAX_STEPS)] | None = None
-    max_tokens: Annotated[int, Meta(ge=1, le=1 << 50)] | None = None
-    """Prompt and completion of all model calls."""
-    max_seconds: Annotated[float, Meta(gt=0, le=MAX_SECONDS)] | None = None
-    max_cost_usd: Annotated[float, Meta(ge=0, le=1e9)] | None = None
 
 
 class RunThinking(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,7 +63,7 @@ class RunBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     files: Annotated[list[RunFile], Meta(max_length=MAX_FILES)] | None = None
     """What the workspace begins with."""
     repository: FileId | None = None
-    """An uploaded git bundle: the run works on its HEAD and ends with a patch."""
+    """An uploaded git bundle: the run works on its HEAD and ends with a patch. Not together with ``files``."""
 
 
 class SteerBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

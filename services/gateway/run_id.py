@@ -1,6 +1,7 @@
 """Ids of runs: sortable by the time they were made, and not to be guessed.
 
-Input: the time. Output: ``run-`` and 26 characters of Crockford's base32 in lower case. Pure but for the random bits.
+Input: the time. Output: ``run-`` and 26 characters of base32, in an order of its letters that sorts as its numbers do.
+Pure but for the random bits.
 """
 
 import re
@@ -8,11 +9,11 @@ import secrets
 
 from shared.errors import NotFound
 
-ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+ALPHABET = "234567abcdefghijklmnopqrstuvwxyz"
 RANDOM_BITS = 82
 CHARACTERS = 26
 
-_RUN_ID = re.compile(r"run-[0-9a-z]{26}")
+_RUN_ID = re.compile(r"run-[a-z2-7]{26}")
 
 
 def new_run_id(unix_seconds: float) -> str:

@@ -52,18 +52,22 @@ def check_approvals(tools: list[str] | None, approvals: list[str] | None) -> Non
 def check_path(path: str, field: str) -> None:
     """A path inside the workspace. Raises BadInput."""
     parts = path.split("/")
-    if _CONTROL.search(path) or any(part in ("", ".", "..") for part in parts):
+    if _CONTROL.search(path) or any(part in ("", ".", "..", ".git") for part in parts):
         raise refused(field, "must be relative, with '/' between its parts, and lead nowhere else")
 
 
 def _check_paths(body: RunBody) -> None:
+    if body.repository is not None and body.files:
+        raise refused("repository", "contradicts files: a run begins with either")
     seen: set[str] = set()
+    folders: set[str] = set()
     for index, file in enumerate(body.files or ()):
         field = f"files[{index}].path"
         if file.path is None:
             continue
         check_path(file.path, field)
         above = {str(parent) for parent in PurePosixPath(file.path).parents}
-        if file.path in seen or above & seen:
-            raise refused(field, f"another file is at {file.path!r:.200} or above it")
+        if file.path in seen or file.path in folders or above & seen:
+            raise refused(field, f"another file is at {file.path!r:.200}, above or below it")
         seen.add(file.path)
+        folders |= above

@@ -55,7 +55,7 @@ class RunStarts:
         self, context: RequestContext, body: RunBody, target: Target, key: str | None, sent: bytes
     ) -> RunSummary:
         """``sent``: the body as it came, since a key stands for one body."""
-        check_agent(contents(body), target.capabilities)
+        check_agent(body, contents(body), target.capabilities)
         await self._check_kind(body.kind)
         await self.check_tools(context.principal, body.tools, body.approvals)
         spec = await self._requests.build(body, target, context.principal)

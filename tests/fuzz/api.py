@@ -73,7 +73,7 @@ OF_RUNS: dict[str, list[Any]] = {
     "tools": [["python"], ["python", "shell"], []],
     "approvals": [["python"]],
     "files": [[], [{"file_id": "file-0", "path": "a/b"}]],
-    "budget": [{"max_steps": 3}, {"max_seconds": 0.5, "max_cost_usd": 0}],
+    "budget": [{"max_steps": 3}, {"max_seconds": 0.5, "max_cost_usd": 1}],
     "step": [0, 1, 2],
 }
 
@@ -135,7 +135,7 @@ class Fuzzer:
             place: Bodies(description.body_schema(*place) or {}, self._draw, OF_RUNS if RUNS in place[1] else GOOD)
             for place in sorted(with_bodies)
         }
-        self._runs = ["run-" + "0" * 26]
+        self._runs = ["run-" + "2" * 26]
         self._others = sorted(set(description.operations()) - set(with_bodies))
         self.report = Report(seed)
 

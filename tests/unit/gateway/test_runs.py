@@ -38,7 +38,7 @@ from .conftest import MODEL, MakeGateway, Stand, until
 
 AGENT = {"capabilities": "tools,image,thinking"}
 USAGE = Usage(prompt_tokens=10, completion_tokens=5)
-NOBODY = "run-" + "0" * 26
+NOBODY = "run-" + "2" * 26
 
 
 @pytest.fixture
@@ -145,20 +145,20 @@ async def test_a_body_becomes_a_spec(stand: Stand) -> None:
         temperature=0.25,
         seed=4,
         files=[{"file_id": uploaded["id"], "path": "in/data.csv"}, {"file_id": uploaded["id"]}],
-        repository=uploaded["id"],
     )
     assert (status, run["status"], run["title"], run["model"]) == (200, "queued", "Find the bug.", MODEL)
     assert checked_run_id(run["id"]) == run["id"]
     assert stand.coordinator is not None
-    (sent,) = stand.coordinator.submitted
+    sent = stand.coordinator.submitted[0]
     spec = sent.spec
     assert (spec.model, spec.tools, spec.approvals) == (MODEL, ("python", "shell"), ("shell",))
     assert (spec.budget.max_steps, spec.budget.max_cost_usd, spec.budget.max_seconds) == (7, 1.5, 12 * 3600.0)
     assert (spec.thinking, spec.sampling.temperature, spec.sampling.seed) == (False, 0.25, 4)
     assert spec.context_strategy == "summary"
     assert [file.path for file in spec.files] == ["in/data.csv", "data.csv"]
-    assert spec.repository is not None
-    assert await stand.blobs.get(spec.repository) == b"1,2\n"
+    assert await stand.blobs.get(spec.files[1].content) == b"1,2\n"
+    await begun(stand, repository=uploaded["id"])
+    assert stand.coordinator.submitted[-1].spec.repository == spec.files[0].content
     (message,) = [codec.decode(await stand.blobs.get(reference), Message) for reference in spec.messages]
     assert message == Message(role="user", content=(TextPart(text="Find   the\nbug."),))
     assert sent.context.deadline_unix_seconds > 12 * 3600.0
@@ -180,12 +180,17 @@ async def test_a_body_becomes_a_spec(stand: Stand) -> None:
         ({"goal": "x", "approvals": ["nothing"]}, "approvals[0]"),
         ({"goal": "x", "budget": {"max_steps": 0}}, "budget.max_steps"),
         ({"goal": "x", "budget": {"max_step": 1}}, "budget.max_step"),
+        ({"goal": "x", "budget": {"max_cost_usd": 0}}, "budget.max_cost_usd"),
         ({"goal": "x", "thinking": "yes"}, "thinking"),
         ({"goal": "x", "files": [{"file_id": "file-00"}]}, "files[0].file_id"),
         ({"goal": "x", "files": [{"file_id": "file-00", "path": "../a"}]}, "files[0].path"),
         ({"goal": "x", "files": [{"file_id": "file-00", "path": "/etc/passwd"}]}, "files[0].path"),
         ({"goal": "x", "files": [{"file_id": "f", "path": "a"}, {"file_id": "f", "path": "a/b"}]}, "files[1].path"),
+        ({"goal": "x", "files": [{"file_id": "f", "path": "a/b"}, {"file_id": "f", "path": "a"}]}, "files[1].path"),
+        ({"goal": "x", "files": [{"file_id": "f", "path": ".git/hooks/post-commit"}]}, "files[0].path"),
         ({"goal": "x", "repository": "file-00"}, "repository"),
+        ({"goal": "x", "repository": "f", "files": [{"file_id": "f", "path": "a"}]}, "repository"),
+        ({"goal": "x", "top_k": 5}, "top_k"),
         ({"goal": [{"type": "image_url", "image_url": "file-00"}]}, "goal[0].image_url"),
         ({"goal": "x", "unheard": 1}, "unheard"),
         ({"goal": "x", "stop": ["a"]}, "stop"),
