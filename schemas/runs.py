@@ -383,6 +383,9 @@ class RunDelta(msgspec.Struct, frozen=True, kw_only=True, tag="run.delta"):
     attempt: int = 1
     reasoning: str = ""
     content: str = ""
+    reasoning_start: int = 0
+    """Characters of the attempt's reasoning before ``reasoning``: who missed some notices."""
+    content_start: int = 0
     call_id: str = ""
     progress: str = ""
 
