@@ -190,6 +190,7 @@ class RunState(msgspec.Struct, kw_only=True):
             answer=self.answer,
             failure=self.failure,
             files=self.files,
+            workspace=self.workspace,
             origin=self.origin,
             last_sequence=self.last_sequence,
         )
