@@ -30,8 +30,8 @@ from schemas.runs import (
     RunOrigin,
     RunQuery,
     RunsListed,
-    RunsQuery,
     RunSpec,
+    RunsQuery,
     RunSubmitted,
     RunSummary,
 )
@@ -108,7 +108,7 @@ class Stage:
         coordinator = Coordinator(process, ready_file)
         self._stack.push_async_callback(coordinator.kill)
         async with asyncio.timeout(READY_SECONDS):
-            while not ready_file.exists():  # noqa: ASYNC110 - a file has no event
+            while not ready_file.exists():
                 assert process.returncode is None, "the coordinator ended at its start"
                 await asyncio.sleep(0.02)
         return coordinator
