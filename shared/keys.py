@@ -96,11 +96,10 @@ def parse(data: bytes) -> KeysFile:
     hashes: set[str] = set()
     plain = 0
     for number, line in enumerate(data.splitlines(), 1):
-        text = line.strip()
-        if not text or text.startswith(b"#"):
+        entry = parse_line(line, number)
+        if entry is None:
             continue
-        entry = _json_entry(text, number) if text.startswith(b"{") else _plain_entry(text, number)
-        plain += not text.startswith(b"{")
+        plain += is_plain(line)
         if isinstance(entry, TenantEntry):
             _check_new(entry.tenant in tenants, "tenant", number)
             tenants[entry.tenant] = entry
@@ -109,6 +108,19 @@ def parse(data: bytes) -> KeysFile:
             keys[entry.key_id] = entry
             hashes.add(entry.hash)
     return KeysFile(keys=tuple(keys.values()), tenants=tuple(tenants.values()), plain_keys=plain)
+
+
+def parse_line(line: bytes, number: int = 1) -> Entry | None:
+    """None for an empty line or a comment. Raises as ``parse``."""
+    text = line.strip()
+    if not text or text.startswith(b"#"):
+        return None
+    return _plain_entry(text, number) if is_plain(text) else _json_entry(text, number)
+
+
+def is_plain(line: bytes) -> bool:
+    """Of a line that has an entry: whether it is the key itself."""
+    return not line.strip().startswith(b"{")
 
 
 def _json_entry(text: bytes, number: int) -> Entry:

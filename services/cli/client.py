@@ -15,6 +15,7 @@ from schemas import codec
 from schemas.failure import Failure
 from schemas.media import MediaManifest
 from services.cli.answer import Chunk
+from services.cli.config import client_key
 from shared.errors import BadInput, MoontideError, Unavailable, from_failure
 
 EVENT_MAX_BYTES = 16 * 1024 * 1024
@@ -41,6 +42,10 @@ class Item(msgspec.Struct, frozen=True):
     id: str
 
 
+class ReadyReply(msgspec.Struct, frozen=True):
+    models: tuple[str, ...]
+
+
 class ItemList(msgspec.Struct, frozen=True):
     data: tuple[Item, ...]
 
@@ -55,9 +60,11 @@ class GatewayClient:
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str) -> "AsyncIterator[GatewayClient]":
-        """``url``: with or without ``/v1``. Nothing is connected yet."""
+        """``url``: with or without ``/v1``. Asks with the key that the environment names. Nothing is connected yet."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=QUIET_SECONDS)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+        key = client_key()
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
             yield cls(session, url.rstrip("/").removesuffix("/v1"))
 
     async def is_ready(self) -> bool:
@@ -67,6 +74,10 @@ class GatewayClient:
                 return response.status == 200
         except (aiohttp.ClientError, TimeoutError):
             return False
+
+    async def ready_models(self) -> list[str]:
+        """What is served, as anybody may know, also without a key."""
+        return list(_decode(await self._get("/readyz"), ReadyReply).models)
 
     async def models(self) -> list[str]:
         """Ids in the gateway's order."""

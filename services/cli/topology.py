@@ -93,6 +93,8 @@ class Serving:
     """Empty when only the endpoint knows its name."""
     checkpoint: Path | None = None
     upstream: Upstream | None = None
+    keys_file: Path | None = None
+    """Who may use it; None: whoever reaches the port, unless the environment says otherwise."""
 
     @property
     def waves(self) -> tuple[tuple[str, ...], ...]:
@@ -182,6 +184,7 @@ def variables(name: str, layout: Layout, serving: Serving) -> dict[str, str]:
             "MOONTIDE_GATEWAY_HOST": HOST,
             "MOONTIDE_GATEWAY_PORT": str(layout.port() or serving.port),
             "MOONTIDE_GATEWAY_PORT_FILE": str(layout.port_file),
+            **({} if serving.keys_file is None else {"MOONTIDE_GATEWAY_KEYS_FILE": str(serving.keys_file)}),
         },
         "tokenizer": _model_variables("TOKENIZER", serving),
         "inference": _model_variables("INFERENCE", serving),
