@@ -174,6 +174,7 @@ async def test_runs_of_another_tenant_are_not_there(stage: Stage) -> None:
     await stage.ended(run_id)
     absent = f"{run_id[:-4]}0000"
     messages = []
+    hello, spec = SteerRun(message=await stage.message("hello")), await stage.spec()
     for wanted in (run_id, absent):
         with pytest.raises(NotFound) as refused:
             await stage.get(wanted, tenant="other")
@@ -181,9 +182,8 @@ async def test_runs_of_another_tenant_are_not_there(stage: Stage) -> None:
         with pytest.raises(NotFound):
             await stage.entries(wanted, tenant="other")
         with pytest.raises(NotFound):
-            await stage.command(wanted, SteerRun(message=await stage.message("hello")), tenant="other")
+            await stage.command(wanted, hello, tenant="other")
         with pytest.raises(NotFound):
-            spec = await stage.spec()
             await stage.submit(spec, origin=RunOrigin(run_id=wanted, step=1), tenant="other")
     assert messages[0] == messages[1]
     assert (await stage.listed(tenant="other")).runs == ()
