@@ -5,7 +5,6 @@ bytes or their key, since a history is sent again with each step: equal messages
 tokens.
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +15,7 @@ from schemas.chat import ChatRequest, MediaPart, Message, TextPart
 from schemas.codec import decode
 from services.tokenizer.blobs import Blobs
 from shared.errors import BadInput
-
-MAX_CACHED_BYTES = 64 * 1024 * 1024
+from shared.language.kept import Kept
 
 
 @dataclass(frozen=True)
@@ -55,12 +53,9 @@ class Conversation:
 
 
 class ConversationReader:
-    def __init__(self, blobs: Blobs, *, max_cached_bytes: int = MAX_CACHED_BYTES) -> None:
+    def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
-        self._max_cached_bytes = max_cached_bytes
-        self._cached_bytes = 0
-        self._known: OrderedDict[bytes | str, Message] = OrderedDict()
-        self._sizes: dict[bytes | str, int] = {}
+        self._known = Kept[Message]()
 
     async def read(self, request: ChatRequest) -> Conversation:
         """Raises BadInput naming ``messages[i]``, ``tools``, ``tool_choice`` or ``response_format``."""
@@ -75,23 +70,12 @@ class ConversationReader:
         )
 
     async def _message(self, payload: Payload, index: int) -> Message:
-        key = payload if isinstance(payload, bytes) else payload.key
-        if (known := self._known.get(key)) is not None:
-            self._known.move_to_end(key)
+        if (known := self._known.get(payload)) is not None:
             return known
         data = await self._blobs.resolve(payload)
         message = decode_message(data, index)
-        self._keep(key, message, len(data))
+        self._known.keep(payload, message, len(data))
         return message
-
-    def _keep(self, key: bytes | str, message: Message, size: int) -> None:
-        if key in self._known or size > self._max_cached_bytes:
-            return
-        self._known[key] = message
-        self._sizes[key] = size
-        self._cached_bytes += size
-        while self._cached_bytes > self._max_cached_bytes:
-            self._cached_bytes -= self._sizes.pop(self._known.popitem(last=False)[0])
 
 
 def decode_message(data: bytes, index: int) -> Message:

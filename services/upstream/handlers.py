@@ -5,7 +5,7 @@ failure is one of our errors. It must not know HTTP, and has no token ids.
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
@@ -39,6 +39,7 @@ from shared.blobs.store import BlobStore
 from shared.calls.interface import CallWriter
 from shared.clock import Clock
 from shared.errors import BadInput, DeadlineExceeded
+from shared.language.kept import Kept
 from shared.service import Process
 from shared.telemetry.request import request_attributes
 from shared.telemetry.tracing import Telemetry
@@ -88,6 +89,8 @@ class AnswerChat:
     blobs: BlobStore
     telemetry: Telemetry
     clock: Clock
+    known: Kept[Message] = field(default_factory=Kept)
+    """Messages read before."""
 
     def check(self, context: RequestContext, chat: ChatRequest) -> None:
         """Admission: refuses while the endpoint is left alone."""
@@ -182,10 +185,15 @@ class AnswerChat:
         return await work.dialogue.hold(body, work.answer), rendered
 
     async def _message(self, payload: Payload) -> Message:
+        if (known := self.known.get(payload)) is not None:
+            return known
+        data = await self.blobs.resolve(payload)
         try:
-            return decode(await self.blobs.resolve(payload), Message)
+            message = decode(data, Message)
         except msgspec.MsgspecError as error:
             raise BadInput("chat.malformed", "a message cannot be read", param="messages") from error
+        self.known.keep(payload, message, len(data))
+        return message
 
     async def _json(self, payload: Payload, name: str) -> Any:
         data = await self.blobs.resolve(payload)
