@@ -12,13 +12,12 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 from aiohttp import web
 
-from tests.endpoints.conversation import Conversation, Said, Scripts, Turn
+from tests.endpoints.conversation import Conversation, Said, Scripts, Turn, named
 
 MODEL = "mission-model"
 CONTEXT = 262_144
@@ -57,7 +56,7 @@ class AgentEndpoint:
         if (refused := await self._refusal()) is not None:
             self._note(self.control.mode, conversation)
             return refused
-        answer = Answer(self._scripts.turn(conversation), conversation, len(json.dumps(body["messages"])))
+        answer = Answer(self._scripts.turn(conversation), conversation)
         if body.get("stream"):
             response = await self._stream(request, answer)
         else:
@@ -103,7 +102,6 @@ class Answer:
 
     turn: Turn
     conversation: Conversation
-    prompt_characters: int
 
     @property
     def _finish_reason(self) -> str:
@@ -112,7 +110,8 @@ class Answer:
     @property
     def usage(self) -> dict[str, int]:
         spoken = len(self.turn.reasoning) + len(self.turn.content) + sum(len(c.arguments) for c in self.turn.calls)
-        prompt, completion = self.prompt_characters // CHARACTERS_PER_TOKEN, 1 + spoken // CHARACTERS_PER_TOKEN
+        shown = sum(len(one.text) for one in self.conversation.said)
+        prompt, completion = 1 + shown // CHARACTERS_PER_TOKEN, 1 + spoken // CHARACTERS_PER_TOKEN
         return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
     def _calls(self) -> list[dict[str, Any]]:
@@ -192,12 +191,6 @@ def application(endpoint: AgentEndpoint) -> web.Application:
     return app
 
 
-def scripts(name: str) -> Scripts:
-    """``module:attribute``."""
-    module, _, attribute = name.partition(":")
-    return getattr(import_module(module), attribute)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.endpoints.agent")
     parser.add_argument("--port", type=int, required=True)
@@ -205,7 +198,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.0)
     parser.add_argument("--scripts", default="tests.missions.scripts:SCRIPTS")
     parsed = parser.parse_args()
-    endpoint = AgentEndpoint(scripts(parsed.scripts), parsed.log, Control(seconds=parsed.seconds))
+    endpoint = AgentEndpoint(named(parsed.scripts), parsed.log, Control(seconds=parsed.seconds))
     web.run_app(application(endpoint), host="127.0.0.1", port=parsed.port, print=None, access_log=None)
 
 

@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 
 MISSION = re.compile(r"\[mission (?P<name>[a-z-]+) (?P<seed>\d+) (?P<label>[A-Za-z0-9_-]+)\]")
 """In the goal: which script answers, with which seed, and which run this is."""
@@ -93,3 +94,9 @@ class Scripts:
         if mission is None or mission.name not in self.known:
             return Turn(content=f"You said {len(conversation.said)} things, and none is a mission.")
         return self.known[mission.name](mission.seed)(conversation)
+
+
+def named(name: str) -> Scripts:
+    """``module:attribute``."""
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)

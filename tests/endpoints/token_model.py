@@ -1,9 +1,11 @@
-"""A stand-in engine whose model works on scripted missions: token ids in, token ids out, no weights.
+"""``python -m tests.endpoints.token_model``: a stand-in engine whose model works on scripted missions.
 
-Input: the prompt's ids, read back into a conversation by its markers. Output: the script's next turn in Kimi's token
-text, from where earlier attempts got to. What a real tokenizer makes of it is a real parser's work.
+No weights: token ids in, token ids out. Input: the prompt's ids, read back into a conversation by its markers. Output:
+the script's next turn in Kimi's token text, from where earlier attempts got to. What a real tokenizer makes of it is a
+real parser's work.
 """
 
+import argparse
 import asyncio
 import json
 import time
@@ -12,19 +14,22 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from schemas import names
 from schemas.generation import GenerateRequest, GenerationFinished, TokensGenerated
 from schemas.request import RequestContext
+from shared import service
 from shared.blobs.store import BlobStore
 from shared.bus.interface import Bus
 from shared.calls.interface import CallWriter
 from shared.calls.serve import serve
 from shared.clock import SystemClock
 from shared.language import specials
-from shared.language.vocabulary import Vocabulary
-from tests.endpoints.conversation import Conversation, Said, Scripts, Turn
+from shared.language.vocabulary import Vocabulary, load_vocabulary
+from shared.service import Process, Service
+from tests.endpoints.conversation import Conversation, Said, Scripts, Turn, named
 
 PIECE_TOKENS = 24
 ROLES = {specials.IM_USER: "user", specials.IM_ASSISTANT: "assistant", specials.IM_SYSTEM: "system"}
@@ -141,3 +146,31 @@ def _finished(prompt: int, completion: int) -> GenerationFinished:
         decode_seconds=0.0,
         system_fingerprint="mt-scripted",
     )
+
+
+class Nothing(msgspec.Struct, frozen=True, kw_only=True):
+    """Configuration: all of it comes as arguments."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.endpoints.token_model")
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, help="a directory with a vocabulary; its name is served"
+    )
+    parser.add_argument("--log", type=Path)
+    parser.add_argument("--seconds", type=float, default=0.0)
+    parser.add_argument("--scripts", default="tests.missions.scripts:SCRIPTS")
+    parsed = parser.parse_args()
+    vocabulary = load_vocabulary(parsed.checkpoint)
+
+    @asynccontextmanager
+    async def app(config: Nothing, process: Process) -> AsyncIterator[None]:
+        model = TokenModel(vocabulary, named(parsed.scripts), process.blobs, parsed.log, parsed.seconds)
+        async with answering(process.bus, model, parsed.checkpoint.name):
+            yield
+
+    service.main(Service(name="engine", config=Nothing, app=app))
+
+
+if __name__ == "__main__":
+    main()
