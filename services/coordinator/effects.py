@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from schemas.chat import ChatDelta, ChatRequest
+from schemas.chat import ChatRequest
 from schemas.request import RequestContext
 from schemas.telemetry import (
     ATTR_ATTEMPT_NUMBER,
@@ -35,7 +35,7 @@ from services.coordinator.answer import Answer
 from services.coordinator.desk import Desk
 from services.coordinator.happenings import Happening, ModelRefused, ModelSaid, ToolBroke, ToolDone
 from services.coordinator.live import Live
-from services.coordinator.model_call import ModelCall
+from services.coordinator.model_call import ModelCall, Piece
 from shared.errors import Internal, MoontideError
 from shared.telemetry.request import request_attributes
 from shared.telemetry.span import Span
@@ -131,8 +131,8 @@ class Effects:
         self._call = None
         await self._inbox.put(ModelSaid(step, attempt, answer, seconds, summary))
 
-    def _hear(self, delta: ChatDelta) -> None:
-        self._live.delta(*self._place, delta)
+    def _hear(self, piece: Piece) -> None:
+        self._live.piece(*self._place, piece)
 
     async def _run_tool(self, job: ToolJob, step: int, known: bool) -> None:
         async def tell(text: str) -> None:

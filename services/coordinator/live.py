@@ -9,9 +9,9 @@ import logging
 from contextlib import suppress
 
 from schemas import names
-from schemas.chat import ChatDelta
 from schemas.codec import encode
 from schemas.runs import NumberedEntry, RunDelta
+from services.coordinator.model_call import Piece
 from shared.bus.interface import Bus
 from shared.clock import Clock
 from shared.errors import MoontideError
@@ -20,7 +20,7 @@ log = logging.getLogger("coordinator")
 
 FLUSH_SECONDS = 0.05
 MAX_PENDING_CHARACTERS = 64 * 1024
-"""Kept between two flushes; what is beyond is not shown live."""
+"""Kept between two flushes; what comes beyond it before the next one is not shown live."""
 MAX_PROGRESS_CHARACTERS = 1000
 
 
@@ -31,8 +31,7 @@ class Live:
         self._run_id = run_id
         self._subject = names.run_live(run_id)
         self._place = (0, 0)
-        self._reasoning: list[str] = []
-        self._content: list[str] = []
+        self._pieces: list[Piece] = []
         self._characters = 0
         self._flushing: asyncio.Task[None] | None = None
 
@@ -41,13 +40,13 @@ class Live:
         await self._flush()
         await self._publish(entry)
 
-    def delta(self, step: int, attempt: int, delta: ChatDelta) -> None:
-        size = len(delta.reasoning) + len(delta.content)
-        if size == 0 or self._characters + size > MAX_PENDING_CHARACTERS:
+    def piece(self, step: int, attempt: int, piece: Piece) -> None:
+        """Of the answer in flight. Pieces of one message are without gaps."""
+        size = len(piece.delta.reasoning) + len(piece.delta.content)
+        if size == 0 or self._characters >= MAX_PENDING_CHARACTERS:
             return
         self._place = (step, attempt)
-        self._reasoning.append(delta.reasoning)
-        self._content.append(delta.content)
+        self._pieces.append(piece)
         self._characters += size
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush_soon(), name=f"live-{self._run_id}")
@@ -67,14 +66,20 @@ class Live:
         await self._flush()
 
     async def _flush(self) -> None:
-        if self._characters == 0:
+        if not self._pieces:
             return
-        reasoning, content = "".join(self._reasoning), "".join(self._content)
-        step, attempt = self._place
-        self._reasoning, self._content, self._characters = [], [], 0
-        await self._publish(
-            RunDelta(run_id=self._run_id, step=step, attempt=attempt, reasoning=reasoning, content=content)
+        pieces, (step, attempt) = self._pieces, self._place
+        self._pieces, self._characters = [], 0
+        shown = RunDelta(
+            run_id=self._run_id,
+            step=step,
+            attempt=attempt,
+            reasoning="".join(piece.delta.reasoning for piece in pieces)[:MAX_PENDING_CHARACTERS],
+            content="".join(piece.delta.content for piece in pieces)[:MAX_PENDING_CHARACTERS],
+            reasoning_start=pieces[0].reasoning_start,
+            content_start=pieces[0].content_start,
         )
+        await self._publish(shown)
 
     async def _publish(self, message: NumberedEntry | RunDelta) -> None:
         try:

@@ -27,7 +27,16 @@ log = logging.getLogger("coordinator")
 POLICY = CallPolicy(wait_for_first_responder=False, recovery_seconds=3.0)
 """What lasts longer than this is a state that people see, and is waited for there."""
 
-Hear = Callable[[ChatDelta], None]
+
+class Piece(msgspec.Struct, frozen=True, kw_only=True):
+    """What is new of an answer, and how many characters of it came before."""
+
+    delta: ChatDelta
+    reasoning_start: int
+    content_start: int
+
+
+Hear = Callable[[Piece], None]
 
 
 class Follow(Protocol):
@@ -46,6 +55,8 @@ class ModelCall:
         self._request = request
         self._hear = hear
         self._answer = Answer()
+        self._reasoning = 0
+        self._content = 0
 
     async def ask(self, context: RequestContext, follow: Follow = follow) -> Answer:
         """The whole answer. Raises what the model's side refused or failed with; asked again, it continues."""
@@ -55,11 +66,16 @@ class ModelCall:
             async for item in items:
                 fresh = self._answer.take(item)
                 if fresh is not None:
-                    self._hear(fresh)
+                    self._tell(fresh)
                     await self._checkpoint()
         if self._answer.finished is None:
             raise Internal("chat.incomplete", "the answer ended without its last item")
         return self._answer
+
+    def _tell(self, fresh: ChatDelta) -> None:
+        self._hear(Piece(delta=fresh, reasoning_start=self._reasoning, content_start=self._content))
+        self._reasoning += len(fresh.reasoning)
+        self._content += len(fresh.content)
 
     def _body(self) -> ChatRequest:
         return msgspec.structs.replace(self._request, resume=self._answer.progress.begin_attempt())

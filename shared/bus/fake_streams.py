@@ -37,6 +37,8 @@ class Stored:
     data: bytes
     message_id: str
     time_unix_seconds: float = 0.0
+    stored_at: float = 0.0
+    """On the loop's clock, by which things expire here."""
     deliveries: int = 0
     ready_at: float = 0.0
     taken: bool = False
@@ -78,7 +80,8 @@ class Stream:
         self.last_sequence += 1
         if message_id:
             self.seen[message_id] = self.last_sequence
-        self.messages.append(Stored(self.last_sequence, subject, data, message_id, time.time()))
+        now = asyncio.get_running_loop().time()
+        self.messages.append(Stored(self.last_sequence, subject, data, message_id, time.time(), now))
         while self.max_bytes is not None and self._size_bytes() > self.max_bytes:
             self.messages.pop(0)
 
@@ -97,8 +100,8 @@ class Stream:
     def kept(self) -> list[Stored]:
         """What is there now."""
         if self.keep_seconds is not None:
-            oldest = time.time() - self.keep_seconds
-            self.messages = [stored for stored in self.messages if stored.time_unix_seconds > oldest]
+            oldest = asyncio.get_running_loop().time() - self.keep_seconds
+            self.messages = [stored for stored in self.messages if stored.stored_at > oldest]
         return self.messages
 
     def last(self, subject: str) -> Stored | None:

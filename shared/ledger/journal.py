@@ -210,13 +210,17 @@ class Ledger:
         return sorted(found)
 
     async def last_entries(self, run_ids: Iterable[str]) -> dict[str, NumberedEntry]:
-        """The last entry of each run that there is."""
+        """The last entry of each run that there is; one that cannot be read is left out."""
         wanted: dict[str, list[str]] = {}
         for run_id in run_ids:
             wanted.setdefault(ledger_stream(run_id), []).append(ledger_subject(run_id))
         found: dict[str, NumberedEntry] = {}
         for stream, subjects in wanted.items():
-            found |= {run_of(m.subject): decoded(m) for m in await self._bus.read_last(stream, subjects)}
+            for message in await self._bus.read_last(stream, subjects):
+                try:
+                    found[run_of(message.subject)] = decoded(message)
+                except Internal as error:
+                    log.warning("ledger unreadable", extra={"subject": message.subject, "code": error.code})
         return found
 
     async def runs(self) -> dict[str, NumberedEntry]:

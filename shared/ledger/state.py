@@ -233,15 +233,22 @@ def begin(numbered: NumberedEntry, past: RunState | None = None) -> RunState:
 
 
 def through_step(entries: Iterable[NumberedEntry], step: int) -> list[NumberedEntry]:
-    """Those up to the one with which ``step`` was complete; all when it is not."""
+    """Those up to the event with which ``step`` was complete, the last one cut there; all when it is not."""
     kept: list[NumberedEntry] = []
     place: Place | None = None
     for numbered in entries:
-        place = machine.path(place, numbered.entry)[-1]
+        places = machine.path(place, numbered.entry)
+        end = next((index for index, place in enumerate(places) if _completes(place, step)), None)
+        if end is not None:
+            cut = msgspec.structs.replace(numbered.entry, events=numbered.entry.events[: end + 1])
+            return [*kept, NumberedEntry(sequence=numbered.sequence, entry=cut)]
         kept.append(numbered)
-        if place.step == step and place.at_rest:
-            break
+        place = places[-1]
     return kept
+
+
+def _completes(place: Place, step: int) -> bool:
+    return place.step == step and place.at_rest and not place.asking
 
 
 def added(one: Usage, other: Usage) -> Usage:

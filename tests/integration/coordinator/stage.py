@@ -198,6 +198,15 @@ class Stage:
     async def ended(self, run_id: str, timeout_seconds: float = 90.0) -> RunSummary:
         return await self.until(run_id, *ENDED, timeout_seconds=timeout_seconds)
 
+    async def taken_over(self, run_id: str, timeout_seconds: float = 30.0) -> RunSummary:
+        """A second owner has the run."""
+        async with asyncio.timeout(timeout_seconds):
+            while True:
+                summary = await self.get(run_id)
+                if summary.term >= 2:
+                    return summary
+                await asyncio.sleep(0.02)
+
     async def answer(self, summary: RunSummary) -> str:
         assert summary.answer is not None, summary.failure
         message = decode(await self.blobs.get(summary.answer), Message)
