@@ -42,6 +42,8 @@ def reduction(
     conversation: Conversation, prompt_tokens: int, window: Window, wanted: ContextStrategy, step: int
 ) -> ContextStrategy | None:
     """The strategy to use after ``step``; None: nothing is left that would help."""
+    if all(turn.kind == "given" for turn in conversation.shown()):
+        return None
     for strategy in ORDER[ORDER.index(wanted) :]:
         if _was_used(conversation.reductions, strategy, step):
             continue

@@ -207,6 +207,8 @@ def _ask(now: Situation, step: int, attempt: int) -> Decision:
     if now.refusals.no_summary:
         wanted = "discard_all"
     strategy = context.reduction(state.conversation, _prompt_tokens(now), window, wanted, step - 1)
+    if strategy is None and not now.refusals.too_long:  # nothing is left to drop: an estimate alone ends no run
+        return AskModel(step=step, attempt=attempt, notes=_notes(now) if attempt == 1 else ())
     if strategy is None:
         message = "the conversation does not fit the model's context, even without its past"
         return End(failure=Failure(code="run.context_full", message=message, status=409))
