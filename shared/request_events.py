@@ -30,6 +30,9 @@ _TYPES: dict[str, EventType] = {
 
 log = logging.getLogger(__name__)
 
+MAX_BYTES = 256 * 1024 * 1024
+MAX_AGE_SECONDS = 7 * 24 * 3600.0
+"""Of the log, where nothing else is wanted."""
 TERMINAL_ATTEMPTS = 6
 FIRST_PAUSE_SECONDS = 0.25
 """Doubled between attempts: about eight seconds in all."""
@@ -51,6 +54,13 @@ class RequestEvents:
         await self._bus.declare_log(
             names.STREAM_EVENTS, (names.EVENTS_ALL,), max_bytes=max_bytes, max_age_seconds=max_age_seconds
         )
+
+    async def declare_if_missing(self) -> None:
+        """For whoever does not decide how much is kept."""
+        try:
+            await self._bus.first_sequence(names.STREAM_EVENTS)
+        except MoontideError:
+            await self.declare(MAX_BYTES, MAX_AGE_SECONDS)
 
     @asynccontextmanager
     async def answering(self) -> AsyncIterator[None]:

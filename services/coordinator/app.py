@@ -1,4 +1,4 @@
-"""Wiring of the coordinator: streams, ownership of runs, wake-ups, and what is answered; ended in reverse order.
+"""Wiring of the coordinator: streams, ownership of runs, wake-ups, answers, the sweeper; ended in reverse order.
 
 Input: a configuration and a process. Output: a running coordinator. Tests hand in another order or another writer.
 """
@@ -17,10 +17,12 @@ from services.coordinator.order import Order
 from services.coordinator.ownership import Ownership
 from services.coordinator.prices import read_prices
 from services.coordinator.queue import RUNS_QUEUE
+from services.coordinator.sweeper import sweeping
 from services.coordinator.tool_call import ToolDesk
 from shared.ledger.commands import CommandLog
 from shared.ledger.journal import Ledger, LedgerWriter
 from shared.ledger.leases import Leases
+from shared.request_events import RequestEvents
 
 if TYPE_CHECKING:
     from shared.service import Process
@@ -45,6 +47,7 @@ async def app(
     await desk.ledger.declare()
     await desk.commands.declare()
     await leases.declare()
+    await desk.events.declare_if_missing()
     await process.bus.declare(RUNS_QUEUE)
     ownership = Ownership(desk, leases)
     endpoints = Handlers(desk, RunBook(desk.ledger)).endpoints()
@@ -52,6 +55,15 @@ async def app(
         ownership.running(),
         process.bus.consume(RUNS_QUEUE, ownership.handle, in_flight=WAKE_UPS_IN_FLIGHT),
         process.bus.offer(names.SERVICE_COORDINATOR, endpoints, version=VERSION, metadata=METADATA),
+        sweeping(
+            process.bus,
+            process.clock,
+            ledger=desk.ledger,
+            leases=leases,
+            commands=desk.commands,
+            events=desk.events,
+            keep_seconds=config.keep_seconds,
+        ),
     ):
         yield
 
@@ -65,6 +77,7 @@ def make_desk(config: CoordinatorConfig, process: "Process", order: Order, write
         telemetry=process.telemetry,
         ledger=Ledger(process.bus, process.clock, writer),
         commands=CommandLog(process.bus, process.clock),
+        events=RequestEvents(process.bus, process.clock, "coordinator"),
         models=Models(process.bus, process.clock),
         prices=read_prices(config.prices_file),
         tools=ToolDesk(process.bus, process.clock, process.blobs),

@@ -18,3 +18,5 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_wait_seconds: Seconds = 30.0
     output_reserve_tokens: Annotated[int, msgspec.Meta(ge=1)] = 16_384
     """Of the context, kept free for one answer (a quarter of a small context)."""
+    keep_seconds: Seconds = 7 * 24 * 3600.0
+    """How long a run's ledger is kept behind its end; shorter than blobs live."""

@@ -16,6 +16,7 @@ from shared.clock import Clock
 from shared.errors import MoontideError
 from shared.ledger.commands import CommandLog
 from shared.ledger.journal import Ledger
+from shared.request_events import RequestEvents
 
 if TYPE_CHECKING:
     from shared.telemetry.tracing import Telemetry
@@ -36,6 +37,7 @@ class Desk:
     telemetry: "Telemetry"
     ledger: Ledger
     commands: CommandLog
+    events: RequestEvents
     models: Models
     prices: Prices
     tools: ToolDesk

@@ -33,6 +33,7 @@ from services.coordinator.desk import Desk
 from services.coordinator.queue import wake
 from shared.bus.interface import RequestHandler
 from shared.errors import BadInput, MoontideError, NotFound, internal_failure
+from shared.ledger.records import accepted_record
 from shared.ledger.state import begin
 from shared.telemetry.request import request_attributes
 
@@ -72,6 +73,7 @@ class Handlers:
 
         async def record() -> None:
             await self._desk.ledger.accept(entry)
+            await self._desk.events.record_accepted(accepted_record(entry))
             await wake(self._desk.bus, submitted.run_id, f"accepted-{submitted.run_id}")
 
         async def nothing() -> None:

@@ -32,6 +32,11 @@ class OwnedRun:
     def term(self) -> int:
         return self._term
 
+    @property
+    def recorded(self) -> bool:
+        """The state says nothing that the ledger does not."""
+        return not self._moment
+
     def resumed(self, state: RunState, trail: Trail) -> "OwnedRun":
         """The same owner's run over a state that was read again."""
         return OwnedRun(state, trail, self._writer, self.live, self._clock)

@@ -7,7 +7,7 @@ itself fenced drops the run without a word: another owner has it. It must not kn
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import msgspec
 
@@ -24,6 +24,7 @@ from shared.bus.interface import Job
 from shared.errors import BadInput, Busy, MoontideError, NotFound
 from shared.ledger.journal import Fenced
 from shared.ledger.leases import Leases
+from shared.ledger.records import ended_record
 
 log = logging.getLogger("coordinator")
 
@@ -92,6 +93,7 @@ class Ownership:
         try:
             async with self._leases.held(run.run_id, self._desk.bus.instance, run.term):
                 again = await self._driven(agent, run)
+                await self._announce(run)
         finally:
             self._agents.pop(run.run_id, None)
         if again:
@@ -127,6 +129,13 @@ class Ownership:
             log.error("run not ended", extra={"run_id": run.run_id, "code": error.code})
             return isinstance(error, Fenced)
         return True
+
+    async def _announce(self, run: OwnedRun) -> None:
+        """The terminal record for others; failing that the sweeper writes it."""
+        ended = ended_record(run.state)
+        if ended is not None and run.recorded:
+            with suppress(MoontideError):
+                await self._desk.events.record_terminal(*ended)
 
     async def _wake(self, run_id: str) -> None:
         """Somebody else takes the run at once; failing that the sweeper finds it."""

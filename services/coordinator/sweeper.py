@@ -25,8 +25,6 @@ RUNS_SECONDS = 0.75
 CHATS_SECONDS = 2.0
 SHARE = 0.1
 """At most so much of the time is spent on one sort of scan: a large deployment is looked at less often."""
-KEEP_SECONDS = 7 * 24 * 3600.0
-"""How long a ledger is kept behind its end; shorter than blobs live."""
 
 
 @asynccontextmanager
@@ -38,9 +36,10 @@ async def sweeping(
     leases: Leases,
     commands: CommandLog,
     events: RequestEvents,
-    keep_seconds: float = KEEP_SECONDS,
+    keep_seconds: float,
 ) -> AsyncIterator[None]:
-    """Sweeps while entered. Everything that is given is declared already."""
+    """Sweeps while entered. Everything that is given is declared already. ``keep_seconds``: how long a ledger is kept
+    behind its end."""
     runs = UnattendedRuns(
         bus, clock, ledger=ledger, leases=leases, commands=commands, events=events, keep_seconds=keep_seconds
     )

@@ -9,7 +9,7 @@ import msgspec
 from schemas.events import RequestData
 from schemas.runs import LedgerEntry, RunAccepted, RunEnded
 from shared.ledger.machine import IllegalTransition
-from shared.ledger.state import trace_id
+from shared.ledger.state import RunState, trace_id
 from shared.request_events import Outcome
 
 
@@ -33,3 +33,18 @@ def terminal_record(accepted: RequestData, last: LedgerEntry) -> tuple[Outcome, 
     if not isinstance(ended, RunEnded):
         return None
     return ended.outcome, msgspec.structs.replace(accepted, holder=last.owner, failure=ended.failure)
+
+
+def ended_record(state: RunState) -> tuple[Outcome, RequestData] | None:
+    """The same from a run's state; None while it has not ended."""
+    if state.status not in ("finished", "failed", "cancelled"):
+        return None
+    data = RequestData(
+        request_id=state.run_id,
+        holder=state.place.owner,
+        model=state.spec.model,
+        trace_id=trace_id(state.context),
+        failure=state.failure,
+        kind="run",
+    )
+    return state.status, data
