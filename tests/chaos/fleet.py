@@ -140,7 +140,22 @@ class Fleet:
             "MOONTIDE_TOOLS_FETCH_PORTS": str(self.page_port),
             "MOONTIDE_TOOLS_SEARCH_PROVIDERS": "local",
             "MOONTIDE_TOOLS_SEARCH_FOLDERS": str(self.library),
+            "MOONTIDE_TOOLS_MCP_FILE": str(self._mcp_file()),
         }
+
+    def _mcp_file(self) -> Path:
+        """The harbour, whose notes know idempotency keys, and whose other effects do not."""
+        effects = {"note": "keyed", "announce": "outside", "shout": "outside"}
+        server = {
+            "command": sys.executable,
+            "args": ["-m", "tests.endpoints.harbour", "mcp", "--log", str(self.effects_log)],
+            "env": {"PYTHONPATH": topology.python_path()},
+            "overrides": {name: {"effect": effect} for name, effect in effects.items()},
+            "approval": "never",
+        }
+        path = self.folder / "mcp.json"
+        path.write_text(json.dumps({"mcpServers": {"harbour": server}}))
+        return path
 
     def _ours(self, part: str) -> ChildSpec:
         arguments: dict[str, tuple[str, ...]] = {

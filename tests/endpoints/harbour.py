@@ -20,7 +20,7 @@ from mcp.server.mcpserver import Context, MCPServer
 
 PAUSE_SECONDS = 0.2
 """Between an effect and its answer: whoever is killed in it does not know whether it happened."""
-KEY = "moontide/idempotency-key"
+KEY = "io.moontide/callId"
 
 
 def code_word(label: str) -> str:
