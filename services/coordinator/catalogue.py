@@ -18,8 +18,8 @@ from shared.errors import BadInput, Internal, from_failure
 from shared.language.tool_arguments import Check, arguments_check
 
 LIST_SECONDS = 3.0
-BUILTIN_SEARCH = "$web_search"
-"""Kimi's builtin: shown to the model in its own form, and only where a run names it."""
+SEARCH, BUILTIN_SEARCH = "web_search", "$web_search"
+"""The second is Kimi's builtin: the same tool, shown to the model in its own form, and only where a run names it."""
 PATCH = "$patch"
 """Reserved: makes the patch of a repository's workspace; never shown to a model."""
 SHOWN_NAMES = 20
@@ -44,6 +44,8 @@ async def list_tools(bus: Bus, principal: Principal) -> tuple[ToolDeclaration, .
 def chosen(listed: tuple[ToolDeclaration, ...], spec: RunSpec) -> tuple[ToolDeclaration, ...]:
     """The tools of one run, by name. Raises BadInput(``run.unknown_tool``) for a name that nobody offers."""
     offered = {tool.name: tool for tool in listed}
+    if (search := offered.get(SEARCH)) is not None:
+        offered[BUILTIN_SEARCH] = msgspec.structs.replace(search, name=BUILTIN_SEARCH)
     if spec.tools is None:
         return tuple(offered[name] for name in sorted(offered) if not name.startswith("$"))
     for name in spec.tools:
