@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from schemas.chat import ChatDelta, ChatFinished, ContentLogprob, TokenLogprob, ToolCallDelta
 from services.gateway.answer_body import (
@@ -24,6 +24,7 @@ from services.gateway.answer_body import (
     DeltaFunction,
     LogprobBody,
     Logprobs,
+    RunFacts,
     TopLogprob,
     extension,
     usage_body,
@@ -39,15 +40,17 @@ class AnswerHead:
     trace_id: str
     model: str
     created_unix_seconds: int
+    run_id: str = ""
+    """Of an agent's answer."""
 
 
 def first_chunk(head: AnswerHead, index: int = 0) -> Chunk:
-    return _chunk(head, ChunkChoice(index=index, delta=Delta(role="assistant", content="")))
+    return chunk(head, ChunkChoice(index=index, delta=Delta(role="assistant", content="")))
 
 
 def delta_chunk(head: AnswerHead, delta: ChatDelta, index: int = 0) -> Chunk:
     logprobs = logprobs_body(delta.logprobs) if delta.logprobs else None
-    return _chunk(head, ChunkChoice(index=index, delta=_delta(delta), logprobs=logprobs))
+    return chunk(head, ChunkChoice(index=index, delta=_delta(delta), logprobs=logprobs))
 
 
 def end_chunk(head: AnswerHead, finished: ChatFinished, index: int = 0) -> Chunk:
@@ -55,16 +58,21 @@ def end_chunk(head: AnswerHead, finished: ChatFinished, index: int = 0) -> Chunk
     choice = ChunkChoice(
         index=index, delta=Delta(), finish_reason=finished.finish_reason, usage=usage_body(finished.usage)
     )
-    return _chunk(head, choice)
+    return chunk(head, choice)
 
 
 def last_chunks(
-    head: AnswerHead, ended: Chunk, finished: Sequence[ChatFinished], total_seconds: float, include_usage: bool
+    head: AnswerHead,
+    ended: Chunk,
+    finished: Sequence[ChatFinished],
+    total_seconds: float,
+    include_usage: bool,
+    run: RunFacts | UnsetType = UNSET,
 ) -> list[Chunk]:
     """``ended``: the end of the choice that ended last. Behind it, if asked for, the usage; the extension is in the
     last one."""
     fingerprint = finished[0].system_fingerprint
-    ours = extension(head.trace_id, head.request_id, finished[0], total_seconds)
+    ours = extension(head.trace_id, head.request_id, finished[0], total_seconds, run)
     if not include_usage:
         return [msgspec.structs.replace(ended, system_fingerprint=fingerprint, moontide=ours)]
     usage = usage_body(usage_of_all(finished))
@@ -74,13 +82,14 @@ def last_chunks(
     ]
 
 
-def _chunk(head: AnswerHead, choice: ChunkChoice) -> Chunk:
+def chunk(head: AnswerHead, choice: ChunkChoice) -> Chunk:
     return Chunk(
         id=head.request_id,
         object="chat.completion.chunk",
         created=head.created_unix_seconds,
         model=head.model,
         choices=(choice,),
+        run_id=head.run_id,
     )
 
 

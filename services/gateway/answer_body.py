@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from schemas.chat import ChatFinished, FinishReason, MediaSummary, Timings, Usage
+from services.gateway.agent_answer import RunActivity, ToolActivity
 
 
 class UsageBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +42,17 @@ class MediaBody(msgspec.Struct, frozen=True, kw_only=True):
     manifest: str
 
 
+class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the run that gave an agent's answer."""
+
+    id: str
+    status: str
+    steps: int
+    cost_usd: float
+    files: tuple[str, ...]
+    """URLs below the gateway."""
+
+
 class Extension(msgspec.Struct, frozen=True, kw_only=True):
     """Ours: ``moontide`` in a completion and in the last chunk of a stream."""
 
@@ -48,6 +60,7 @@ class Extension(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     media: tuple[MediaBody, ...]
     timings: TimingsBody
+    run: RunFacts | UnsetType = UNSET
 
 
 class TopLogprob(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +100,9 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
     tool_calls: tuple[DeltaCall, ...] | UnsetType = UNSET
+    tool_activity: tuple[ToolActivity, ...] | UnsetType = UNSET
+    """Ours, of agents: what happens to the calls that the run makes itself."""
+    run_activity: RunActivity | UnsetType = UNSET
 
 
 class ChunkChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +122,8 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     system_fingerprint: str = ""
     usage: UsageBody | None = None
     moontide: Extension | None = None
+    run_id: str = ""
+    """Ours, of agents, as in ``Completion``."""
 
 
 class AnswerFunction(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +145,7 @@ class AnswerMessage(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
     tool_calls: tuple[AnswerCall, ...] | UnsetType = UNSET
+    tool_activity: tuple[ToolActivity, ...] | UnsetType = UNSET
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +164,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     choices: tuple[Choice, ...]
     usage: UsageBody
     moontide: Extension
+    run_id: str | UnsetType = UNSET
 
 
 def usage_body(usage: Usage) -> UsageBody:
@@ -159,12 +179,19 @@ def usage_body(usage: Usage) -> UsageBody:
     )
 
 
-def extension(trace_id: str, request_id: str, finished: ChatFinished, total_seconds: float) -> Extension:
+def extension(
+    trace_id: str,
+    request_id: str,
+    finished: ChatFinished,
+    total_seconds: float,
+    run: RunFacts | UnsetType = UNSET,
+) -> Extension:
     return Extension(
         trace_id=trace_id,
         request_id=request_id,
         media=tuple(_media_body(item) for item in finished.media),
         timings=_timings_body(finished.timings, total_seconds),
+        run=run,
     )
 
 

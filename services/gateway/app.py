@@ -90,6 +90,7 @@ def build(
     models = ModelDirectory(process.bus, process.clock, config.models_max_age_seconds)
     handlers = Handlers(config, process.bus, models)
     requests = ChatRequests(process.blobs, MediaInput(process.blobs, files))
+    parts = RunParts(config, process, models, bodies, RunRequests(process.blobs, files, requests), file_bodies, quotas)
     chat_handlers = ChatHandlers(
         config=config,
         clock=process.clock,
@@ -100,6 +101,8 @@ def build(
         chats=Chats(process.bus, process.clock, process.blobs, events, follow),
         seen=seen,
         quotas=quotas,
+        starts=parts.starts,
+        agents=parts.agents,
     )
     application = web.Application(
         middlewares=[request_id_middleware, errors_middleware, identity_middleware(keys), quota_middleware(quotas)]
@@ -110,9 +113,9 @@ def build(
     application.add_routes(FileHandlers(config, file_bodies, files, process.telemetry).routes())
     application.add_routes(MediaHandlers(seen).routes())
     application.add_routes(UsageHandlers(process.bus, process.clock).routes())
-    parts = RunParts(config, process, models, bodies, RunRequests(process.blobs, files, requests), file_bodies, quotas)
     application.add_routes(parts.routes())
     application.on_shutdown.append(parts.let_go)
+    application.on_cleanup.append(parts.settle)
     application.on_response_prepare.append(add_headers)
     return handlers, application
 

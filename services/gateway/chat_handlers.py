@@ -4,14 +4,15 @@ Input: requests whose principal is known. Output: responses; errors are raised a
 """
 
 import asyncio
+import hashlib
 import logging
-from contextlib import AbstractContextManager, aclosing
+from contextlib import AbstractContextManager, ExitStack, aclosing
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from schemas.chat import ChatFinished, ChatRequest
-from schemas.request import RequestContext
+from schemas.request import Principal, RequestContext
 from schemas.telemetry import (
     ATTR_CACHED_TOKENS,
     ATTR_FINISH_REASONS,
@@ -23,7 +24,8 @@ from schemas.telemetry import (
     ATTR_USAGE_COUNTS,
     SPAN_HTTP_CHAT,
 )
-from services.gateway import chat_request, chat_rules, choices
+from services.gateway import agent_rules, chat_request, chat_rules, choices
+from services.gateway.agent_chat import AgentAsked, AgentChats
 from services.gateway.answer import Answer, AnswerHead, completion, delta_chunk, end_chunk, first_chunk, last_chunks
 from services.gateway.capabilities import check_served
 from services.gateway.chat import Chat, Chats
@@ -39,6 +41,7 @@ from services.gateway.message_rules import check_reasoning_kept
 from services.gateway.models import ModelDirectory, Target
 from services.gateway.quotas import Quotas
 from services.gateway.request_body import LARGE_BODY_BYTES, RequestBodies
+from services.gateway.run_starts import RunStarts
 from services.gateway.seen_media import SeenMedia
 from services.gateway.token_count import CountedTokens, TokenEstimate, count_tokens
 from services.gateway.token_estimate import prompt_tokens
@@ -78,6 +81,8 @@ class ChatHandlers:
         chats: Chats,
         seen: SeenMedia,
         quotas: Quotas,
+        starts: RunStarts,
+        agents: AgentChats,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -88,6 +93,8 @@ class ChatHandlers:
         self._chats = chats
         self._seen = seen
         self._quotas = quotas
+        self._starts = starts
+        self._agents = agents
         self._active = Budget("requests", config.max_requests)
 
     def routes(self) -> list[web.RouteDef]:
@@ -113,7 +120,9 @@ class ChatHandlers:
     async def count(self, request: web.Request) -> web.Response:
         """``POST /v1/tokenizers/estimate-token-count``: the body of a chat, of which only the prompt counts."""
         with self._active.take(), self._span(request, "count") as span:
-            _, target, chat = await self._read_chat(request)
+            async with self._bodies.read(request) as data:
+                body, target = await self._checked(data)
+                chat = await self._requests.build(body, target, request[PRINCIPAL])
             span.set_attribute(ATTR_MODEL, target.model)
             if not target.counts_tokens:
                 raise unsupported("model", "this model does not count tokens")
@@ -124,8 +133,13 @@ class ChatHandlers:
 
     async def _chat(self, request: web.Request, events: EventStream) -> web.StreamResponse:
         started = self._clock.monotonic_seconds()
-        with self._active.take(), self._span(request, "chat") as span:
+        with ExitStack() as place, self._span(request, "chat") as span:
+            place.enter_context(self._active.take())
             wanted = await self._wanted(request)
+            if isinstance(wanted, AgentAsked):
+                span.set_attribute(ATTR_MODEL, wanted.spec.model)
+                place.close()
+                return await self._agents.answer(request, events, wanted, span)
             span.set_attribute(ATTR_MODEL, wanted.request.model)
             try:
                 with self._active.take(wanted.choices - 1):
@@ -164,14 +178,20 @@ class ChatHandlers:
             traceparent=traceparent,
         )
 
-    async def _wanted(self, request: web.Request) -> Wanted:
-        body, target, chat = await self._read_chat(request)
+    async def _wanted(self, request: web.Request) -> Wanted | AgentAsked:
+        """Raises BadInput, NotFound for the model, Busy."""
+        async with self._bodies.read(request) as data:
+            body, target = await self._checked(data)
+            if target.agent:
+                return await self._asked(body, target, request[PRINCIPAL], data)
+            agent_rules.check_plain(body)
+            chat = await self._requests.build(body, target, request[PRINCIPAL])
         return Wanted(
             request=chat,
             model=target.entry.id,
             choices=body.n or 1,
             stream=body.stream is True,
-            include_usage=body.stream_options is not None and body.stream_options.include_usage is True,
+            include_usage=_includes_usage(body),
             logprobs=body.logprobs is True,
             one_call=body.parallel_tool_calls is False,
             expected_tokens=self._expected_tokens(body, chat),
@@ -182,16 +202,25 @@ class ChatHandlers:
         completion = chat.sampling.max_tokens or self._config.quota_completion_tokens
         return prompt_tokens(body) + completion * (body.n or 1)
 
-    async def _read_chat(self, request: web.Request) -> tuple[ChatBody, Target, ChatRequest]:
-        """Raises BadInput, NotFound for the model, Busy."""
-        async with self._bodies.read(request) as data:
-            read, mode = chat_rules.read, self._config.sampling
-            body = await asyncio.to_thread(read, data, mode) if len(data) > LARGE_BODY_BYTES else read(data, mode)
-            target = await self._models.resolve(body.model)
-            check_served(body, target.capabilities)
-            if mode == "kimi" and chat_request.thinks(body, target):
-                check_reasoning_kept(body.messages)
-            return body, target, await self._requests.build(body, target, request[PRINCIPAL])
+    async def _asked(self, body: ChatBody, target: Target, principal: Principal, sent: bytes) -> AgentAsked:
+        return AgentAsked(
+            spec=await self._starts.prepare(principal, agent_rules.as_run(body), target),
+            model=target.entry.id,
+            body_sha256=hashlib.sha256(sent).hexdigest(),
+            stream=body.stream is True,
+            include_usage=_includes_usage(body),
+            stop_on_disconnect=body.stop_on_disconnect is True,
+        )
+
+    async def _checked(self, data: bytes) -> tuple[ChatBody, Target]:
+        """Raises BadInput, NotFound for the model."""
+        read, mode = chat_rules.read, self._config.sampling
+        body = await asyncio.to_thread(read, data, mode) if len(data) > LARGE_BODY_BYTES else read(data, mode)
+        target = await self._models.resolve(body.model)
+        check_served(body, target.capabilities)
+        if mode == "kimi" and chat_request.thinks(body, target):
+            check_reasoning_kept(body.messages)
+        return body, target
 
     async def _stream(
         self, chat: Chat, head: AnswerHead, started: float, events: EventStream, include_usage: bool
@@ -232,6 +261,10 @@ def _charge(chat: Chat) -> int | None:
         usage = choices.usage_of_all(chat.finished)
         return usage.prompt_tokens + usage.completion_tokens
     return None if chat.begun else 0
+
+
+def _includes_usage(body: ChatBody) -> bool:
+    return body.stream_options is not None and body.stream_options.include_usage is True
 
 
 def _describe(span: Span, finished: tuple[ChatFinished, ...]) -> None:

@@ -17,6 +17,8 @@ from services.gateway.standing import Standing
 
 PRINCIPAL = web.RequestKey("principal", Principal)
 REQUEST_ID = web.RequestKey("request_id", str)
+RUN_ID = web.RequestKey("run_id", str)
+"""Of a run that the request began."""
 STANDING = web.RequestKey("standing", Standing)
 CHAT_PATH = "/v1/chat/completions"
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/openapi.json"})
@@ -67,6 +69,8 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     request_id = request.get(REQUEST_ID)
     if request_id is not None:
         response.headers["x-request-id"] = request_id
+    if RUN_ID in request:
+        response.headers["x-moontide-run-id"] = request[RUN_ID]
     standing = request.get(STANDING)
     if standing is not None:
         for name, value in rate_limit_headers(standing).items():

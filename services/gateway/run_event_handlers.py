@@ -88,13 +88,14 @@ class RunEventHandlers:
             return stream.response
 
     async def _send(self, stream: EventStream, principal: Principal, run_id: str, cut: Cut) -> None:
-        feed = RunFeed(
-            self._runs,
-            principal,
-            run_id,
-            poll_seconds=self._config.run_poll_seconds,
-            unreachable_seconds=self._config.run_unreachable_seconds,
-        )
+        feed = RunFeed(self._runs, principal, self._config.run_poll_seconds, self._config.run_unreachable_seconds)
+        await feed.open(run_id)
+        try:
+            await self._tell(stream, feed, cut)
+        finally:
+            await feed.close()
+
+    async def _tell(self, stream: EventStream, feed: RunFeed, cut: Cut) -> None:
         await stream.open(RETRY_SECONDS)
         async with stream.kept_alive(self._config.heartbeat_seconds), aclosing(feed.items(cut.sequence)) as items:
             async for item in items:

@@ -37,41 +37,48 @@ Item = NumberedEntry | RunDelta
 
 
 class RunFeed:
-    """One reader of one run."""
+    """One reader of one run: opened, read, closed."""
 
-    def __init__(
-        self, runs: Runs, principal: Principal, run_id: str, *, poll_seconds: float, unreachable_seconds: float
-    ) -> None:
+    def __init__(self, runs: Runs, principal: Principal, poll_seconds: float, unreachable_seconds: float) -> None:
         """``poll_seconds``: how long nothing is heard before the ledger is asked anyway. ``unreachable_seconds``: how
         long nobody may be there to ask before the feed gives up."""
         self._runs = runs
         self._principal = principal
-        self._run_id = run_id
         self._poll_seconds = poll_seconds
         self._unreachable_seconds = unreachable_seconds
+        self._run_id = ""
+        self._live: Subscription | None = None
         self._sequence = 0
         self._ended = False
         self._answered_step = 0
         self._answered_calls: set[str] = set()
+
+    async def open(self, run_id: str) -> None:
+        """Listens from now on, also before the run begins. Raises Unavailable."""
+        if self._live is None:
+            self._run_id = run_id
+            self._live = await self._runs.bus.subscribe(names.run_live(run_id), max_pending=LIVE_MAX_PENDING)
+
+    async def close(self) -> None:
+        if self._live is not None:
+            live, self._live = self._live, None
+            await live.close()
 
     async def items(self, after: int = 0) -> AsyncGenerator[Item, None]:
         """From behind the entry ``after``, which must not be the last one of a run that has ended: nothing would come.
         Raises NotFound, and Unavailable when nobody can be asked for too long."""
         self._sequence = after
         while not self._ended:
-            live = await self._subscribed()
-            try:
-                async with aclosing(self._followed(live)) as items:
-                    async for item in items:
-                        yield item
-            finally:
-                await live.close()
+            live = await self._patiently(self._listening)
+            async with aclosing(self._followed(live)) as items:
+                async for item in items:
+                    yield item
+            await self.close()
 
-    async def _subscribed(self) -> Subscription:
-        async def subscribe() -> Subscription:
-            return await self._runs.bus.subscribe(names.run_live(self._run_id), max_pending=LIVE_MAX_PENDING)
-
-        return await self._patiently(subscribe)
+    async def _listening(self) -> Subscription:
+        await self.open(self._run_id)
+        assert self._live is not None
+        return self._live
 
     async def _followed(self, live: Subscription) -> AsyncGenerator[Item, None]:
         """Until the run has ended, or the subscription has: it overflowed, or the connection broke."""

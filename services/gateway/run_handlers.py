@@ -5,6 +5,7 @@ Input: requests whose principal is known. Output: responses; errors are raised a
 """
 
 import asyncio
+import hashlib
 from contextlib import AbstractContextManager
 
 from aiohttp import web
@@ -15,7 +16,7 @@ from schemas.telemetry import ATTR_MODEL, ATTR_RUN_ID, SPAN_HTTP_RUN
 from services.gateway import run_request, run_rules
 from services.gateway.chat_rules import SamplingMode
 from services.gateway.error_body import json_response
-from services.gateway.identity import PRINCIPAL, REQUEST_ID, span_attributes
+from services.gateway.identity import PRINCIPAL, REQUEST_ID, RUN_ID, span_attributes
 from services.gateway.json_body import decode_body, refused
 from services.gateway.message_view import Messages
 from services.gateway.models import ModelDirectory
@@ -68,7 +69,10 @@ class RunHandlers:
                 target = await self._models.resolve(body.model)
                 span.set_attribute(ATTR_MODEL, target.model)
                 key = request.headers.get(IDEMPOTENCY_KEY)
-                summary = await self._starts.begin(_context(request, span), body, target, key, data)
+                spec = await self._starts.prepare(request[PRINCIPAL], body, target)
+                digest = hashlib.sha256(data).hexdigest()
+            summary = await self._starts.submit(_context(request, span), spec, key, digest)
+            request[RUN_ID] = summary.run_id
             span.set_attribute(ATTR_RUN_ID, summary.run_id)
             return json_response(await run_object(summary, self._messages))
 
@@ -90,8 +94,10 @@ class RunHandlers:
             async with self._bodies.read(request) as data:
                 body: ForkBody = decode_body(data, ForkBody)
                 spec = await self._forked(principal, run_id, body)
-                key, origin = request.headers.get(IDEMPOTENCY_KEY), RunOrigin(run_id=run_id, step=body.step)
-                summary = await self._starts.submit(_context(request, span), spec, key, data, origin)
+                digest = hashlib.sha256(data).hexdigest()
+            key, origin = request.headers.get(IDEMPOTENCY_KEY), RunOrigin(run_id=run_id, step=body.step)
+            summary = await self._starts.submit(_context(request, span), spec, key, digest, origin=origin)
+            request[RUN_ID] = summary.run_id
             span.set_attribute(ATTR_RUN_ID, summary.run_id)
             return json_response(await run_object(summary, self._messages))
 

@@ -5,6 +5,7 @@ Input: the parts of the gateway. Output: routes, and what ends with the gateway.
 
 from aiohttp import web
 
+from services.gateway.agent_chat import AgentChats
 from services.gateway.config import GatewayConfig
 from services.gateway.file_body import FileBodies
 from services.gateway.limits import Budget
@@ -37,18 +38,24 @@ class RunParts:
         self.runs = Runs(process.bus, process.clock, config.run_timeout_seconds)
         self.messages = Messages(process.blobs)
         self.starts = RunStarts(self.runs, process.blobs, models, requests, quotas)
-        self.watchers = Budget("readers of runs", config.max_watchers)
+        watchers = Budget("readers of runs", config.max_watchers)
+        self.agents = AgentChats(config, self.runs, self.starts, self.messages, watchers)
         views = EventViews(self.messages)
         files = RunFiles(self.runs, process.blobs, views)
         self._handlers = RunHandlers(
             config.sampling, process.telemetry, bodies, models, requests, self.starts, self.runs, self.messages
         )
         self._commands = RunCommandHandlers(bodies, requests, self.runs)
-        self._events = RunEventHandlers(config, self.runs, views, files, file_bodies, self.watchers)
+        self._events = RunEventHandlers(config, self.runs, views, files, file_bodies, watchers)
 
     def routes(self) -> list[web.RouteDef]:
         return [*self._handlers.routes(), *self._commands.routes(), *self._events.routes()]
 
     async def let_go(self, application: web.Application) -> None:
         """For ``on_shutdown``."""
+        self.agents.drain()
         self._events.let_go()
+
+    async def settle(self, application: web.Application) -> None:
+        """For ``on_cleanup``."""
+        await self.agents.settle()

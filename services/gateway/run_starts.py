@@ -7,6 +7,7 @@ HTTP.
 
 import hashlib
 import re
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -51,27 +52,35 @@ class RunStarts:
         self._models = models
         self._requests = requests
 
-    async def begin(
-        self, context: RequestContext, body: RunBody, target: Target, key: str | None, sent: bytes
-    ) -> RunSummary:
-        """``sent``: the body as it came, since a key stands for one body."""
+    async def prepare(self, principal: Principal, body: RunBody, target: Target) -> RunSpec:
+        """What the body asks for, with everything that it holds stored."""
         check_agent(body, contents(body), target.capabilities)
         await self._check_kind(body.kind)
-        await self.check_tools(context.principal, body.tools, body.approvals)
-        spec = await self._requests.build(body, target, context.principal)
-        return await self.submit(context, spec, key, sent)
+        await self.check_tools(principal, body.tools, body.approvals)
+        return await self._requests.build(body, target, principal)
 
     async def submit(
-        self, context: RequestContext, spec: RunSpec, key: str | None, sent: bytes, origin: RunOrigin | None = None
+        self,
+        context: RequestContext,
+        spec: RunSpec,
+        key: str | None,
+        body_sha256: str,
+        *,
+        origin: RunOrigin | None = None,
+        before: Callable[[str], Awaitable[None]] | None = None,
     ) -> RunSummary:
+        """``body_sha256``: of the body as it came, since a key stands for one body. ``before``: called with the id of
+        a run that is new."""
         now = self._runs.clock.unix_seconds()
         context = msgspec.structs.replace(context, deadline_unix_seconds=now + spec.budget.max_seconds + GRACE_SECONDS)
         run_id = new_run_id(now)
         if key is not None:
-            claimed = await self._claimed(context.principal, key, sent, run_id)
+            claimed = await self._claimed(context.principal, key, body_sha256, run_id)
             if claimed != run_id and (known := await self._known(context.principal, claimed)) is not None:
                 return known
             run_id = claimed
+        if before is not None:
+            await before(run_id)
         async with self._quotas.run(context.principal, lambda: self._runs.going(context.principal)):
             return await self._runs.submit(RunSubmitted(run_id=run_id, context=context, spec=spec, origin=origin))
 
@@ -102,10 +111,10 @@ class RunStarts:
         if kinds and kind not in kinds:
             raise unsupported("kind", f"{kind!r} is not here yet; there is: {', '.join(sorted(kinds))}")
 
-    async def _claimed(self, principal: Principal, key: str, sent: bytes, run_id: str) -> str:
+    async def _claimed(self, principal: Principal, key: str, body_sha256: str, run_id: str) -> str:
         if not _KEY.fullmatch(key):
             raise refused(IDEMPOTENCY_KEY, "must have 1 to 255 printable ASCII characters")
-        claim = Claim(run_id=run_id, body_sha256=hashlib.sha256(sent).hexdigest())
+        claim = Claim(run_id=run_id, body_sha256=body_sha256)
         name = hashlib.sha256(key.encode()).hexdigest()
         stored = await self._blobs.keep_record(_kind(principal), name, codec.encode_json(claim))
         found = codec.decode_json(stored, Claim)
