@@ -52,7 +52,6 @@ async def app(
     ownership = Ownership(desk, leases)
     endpoints = Handlers(desk, RunBook(desk.ledger)).endpoints()
     async with (
-        ownership.running(),
         process.bus.consume(RUNS_QUEUE, ownership.handle, in_flight=WAKE_UPS_IN_FLIGHT),
         process.bus.offer(names.SERVICE_COORDINATOR, endpoints, version=VERSION, metadata=METADATA),
         sweeping(
@@ -64,6 +63,7 @@ async def app(
             events=desk.events,
             keep_seconds=config.keep_seconds,
         ),
+        ownership.running(),  # left first: runs go to others while the rest still answers
     ):
         yield
 

@@ -29,6 +29,7 @@ from shared.ledger.records import ended_record
 log = logging.getLogger("coordinator")
 
 FULL_RETRY_SECONDS = 0.25
+TAKING_PAUSE_SECONDS = 0.05
 WAKE_TRIES = 4
 WAKE_PAUSE_SECONDS = 0.5
 
@@ -157,8 +158,11 @@ class Ownership:
             for agent in self._agents.values():
                 if agent is not None:
                     agent.drain()
-            while self._tasks:
-                await asyncio.wait(self._tasks)
+            while self._agents or self._tasks:
+                if self._tasks:
+                    await asyncio.wait(self._tasks)
+                else:  # a run is just being taken
+                    await self._desk.clock.sleep(TAKING_PAUSE_SECONDS)
 
 
 async def _nothing() -> None:

@@ -147,6 +147,8 @@ class ScriptedTools:
     """By call id."""
     running: set[str] = field(default_factory=set)
     cancelled: set[str] = field(default_factory=set)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    """What the tool ``slow`` waits for."""
 
     async def handle(self, delivery: Job) -> None:
         job = decode(delivery.data, ToolJob)
@@ -213,18 +215,21 @@ async def serving_tools(
         bus.offer(names.SERVICE_TOOLS, {names.SUBJECT_TOOLS_LIST: listed}, version="1.0.0", metadata={}),
         bus.consume(TOOLS_QUEUE, tools.handle, in_flight=8),
     ):
-        yield tools
+        try:
+            yield tools
+        finally:
+            tools.gate.set()
 
 
-def standard_tools(bus: Bus, blobs: BlobStore, slow_seconds: float = 30.0) -> ScriptedTools:
-    """look_up answers its arguments, slow takes its time, note appends a line to ``notes.txt``, launch reports."""
+def standard_tools(bus: Bus, blobs: BlobStore) -> ScriptedTools:
+    """look_up answers its arguments, slow waits for the gate, note appends a line to ``notes.txt``, launch reports."""
 
     async def look_up(job: ToolJob) -> ToolFinished:
         text = (await blobs.resolve(job.arguments)).decode()
         return ToolFinished(call_id=job.call_id, content=(TextPart(text=f"found {text}"),))
 
     async def slow(job: ToolJob) -> ToolFinished:
-        await asyncio.sleep(slow_seconds)
+        await tools.gate.wait()
         return ToolFinished(call_id=job.call_id, content=(TextPart(text="at last"),))
 
     async def note(job: ToolJob) -> ToolFinished:
@@ -238,7 +243,8 @@ def standard_tools(bus: Bus, blobs: BlobStore, slow_seconds: float = 30.0) -> Sc
     async def launch(job: ToolJob) -> ToolFinished:
         return ToolFinished(call_id=job.call_id, content=(TextPart(text="launched"),))
 
-    return ScriptedTools(bus, blobs, {"look_up": look_up, "slow": slow, "note": note, "launch": launch})
+    tools = ScriptedTools(bus, blobs, {"look_up": look_up, "slow": slow, "note": note, "launch": launch})
+    return tools
 
 
 async def notes(blobs: BlobStore, workspace: BlobRef | None) -> bytes:
