@@ -59,3 +59,5 @@ class ToolsConfig(msgspec.Struct, frozen=True, kw_only=True):
     search_brave_key_file: Path | None = None
     search_brave_url: str = ""
     """In place of the public one."""
+    mcp_file: Path | None = None
+    """MCP servers whose tools are offered, as JSON: see ``mcp/config.py``."""
