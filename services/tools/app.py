@@ -12,7 +12,7 @@ from services.tools.execution import Execution
 from services.tools.files import EditFile, ListFiles, ReadFile, WriteFile
 from services.tools.handlers import ListTools, RunTools
 from services.tools.media_check import AskIngest
-from services.tools.outside import outside
+from services.tools.outside import mcp_tools, outside
 from services.tools.queue import TOOLS_QUEUE
 from services.tools.registry import Registry
 from services.tools.scratch import scratch
@@ -38,6 +38,7 @@ async def app(config: ToolsConfig, process: "Process") -> AsyncIterator[Registry
         check = AskIngest(process.bus, process.blobs)
         beyond = await stack.enter_async_context(outside(config, check, root))
         registry = Registry([ListFiles(), ReadFile(), WriteFile(), EditFile(), *beyond])
+        await stack.enter_async_context(mcp_tools(config, registry))
         execution = Execution(registry, workspaces, process.blobs, _no_checkout, lambda run_id: None, check)
         handlers = RunTools(process.bus, process.blobs, execution, process.telemetry, process.clock)
         await process.bus.declare(TOOLS_QUEUE)

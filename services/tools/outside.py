@@ -1,11 +1,11 @@
-"""The tools that look beyond the workspace's files, as the configuration wants them: fetch, web_search, look.
+"""The tools that reach beyond the workspace, as the configuration wants them: fetch, web_search, look, MCP servers.
 
-Input: ``ToolsConfig``, a media check, this process's folder. Output: tools, while the block lasts. Raises BadInput for
+Input: ``ToolsConfig``, a media check, this process's folder. Output: tools, while a block lasts. Raises BadInput for
 a configuration that cannot be. Must not know how any of them works.
 """
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
 
 from services.tools.address import destinations
@@ -16,6 +16,7 @@ from services.tools.http import Web, WebLimits
 from services.tools.index import IndexLimits, LocalIndex
 from services.tools.look import Look
 from services.tools.media_check import MediaCheck
+from services.tools.registry import Registry
 from services.tools.search import SearchProvider
 from services.tools.searxng import SearXNG
 from services.tools.secret import Secret
@@ -37,6 +38,15 @@ async def outside(config: ToolsConfig, check: MediaCheck, folder: Path) -> Async
         if config.search_providers:
             tools.append(WebSearch([_provider(name, config, index) for name in config.search_providers]))
         yield tools
+
+
+def mcp_tools(config: ToolsConfig, registry: Registry) -> AbstractAsyncContextManager[None]:
+    """Tools of MCP servers, which come and go in ``registry``."""
+    if config.mcp_file is None:
+        return nullcontext()
+    from services.tools.mcp.servers import mcp_servers  # the SDK takes a second and 40 MB
+
+    return mcp_servers(config.mcp_file, registry)
 
 
 def _index(config: ToolsConfig, folder: Path) -> AbstractAsyncContextManager[LocalIndex]:
