@@ -44,6 +44,9 @@ from shared.service import Process
 from shared.telemetry.request import request_attributes
 from shared.telemetry.tracing import Telemetry
 
+Read = tuple[Message, msgspec.Raw | None]
+"""A message, and its text in a request: a history comes again with each step."""
+
 
 @dataclass
 class VideoPath:
@@ -74,6 +77,8 @@ class _Work:
     context: RequestContext
     chat: ChatRequest
     messages: list[Message]
+    written: list[msgspec.Raw | None]
+    """Each of them as it stands in a request, where it is text alone."""
     tools: list[Any]
     response_format: Any
     answer: Answer
@@ -89,8 +94,7 @@ class AnswerChat:
     blobs: BlobStore
     telemetry: Telemetry
     clock: Clock
-    known: Kept[Message] = field(default_factory=Kept)
-    """Messages read before."""
+    known: Kept[Read] = field(default_factory=Kept)
 
     def check(self, context: RequestContext, chat: ChatRequest) -> None:
         """Admission: refuses while the endpoint is left alone."""
@@ -124,10 +128,12 @@ class AnswerChat:
         if not isinstance(tools, list):
             raise BadInput("chat.malformed", "tools is not an array", param="tools")
         table = ToolTable(tools)
+        read = [await self._message(payload) for payload in chat.messages]
         return _Work(
             context=context,
             chat=chat,
-            messages=[await self._message(payload) for payload in chat.messages],
+            messages=[message for message, _ in read],
+            written=[text for _, text in read],
             tools=tools,
             response_format=await self._json(chat.response_format, "response_format"),
             answer=Answer(out, self.clock, repeatable=resume.repeatable(chat), already=already),
@@ -181,10 +187,11 @@ class AnswerChat:
             response_format=work.response_format,
             thinking=translate.thinking_fields(self.served.thinking, work.chat),
             tool_media=self.config.tool_media,
+            written=work.written,
         )
         return await work.dialogue.hold(body, work.answer), rendered
 
-    async def _message(self, payload: Payload) -> Message:
+    async def _message(self, payload: Payload) -> Read:
         if (known := self.known.get(payload)) is not None:
             return known
         data = await self.blobs.resolve(payload)
@@ -192,8 +199,9 @@ class AnswerChat:
             message = decode(data, Message)
         except msgspec.MsgspecError as error:
             raise BadInput("chat.malformed", "a message cannot be read", param="messages") from error
-        self.known.keep(payload, message, len(data))
-        return message
+        read = message, translate.text_message(message)
+        self.known.keep(payload, read, 2 * len(data))
+        return read
 
     async def _json(self, payload: Payload, name: str) -> Any:
         data = await self.blobs.resolve(payload)

@@ -50,9 +50,11 @@ def request_body(
     response_format: Any,
     thinking: dict[str, Any],
     tool_media: ToolMedia = "user_message",
+    written: Sequence[msgspec.Raw | None] = (),
 ) -> dict[str, Any]:
-    """The request, not yet said whether streamed. ``media``: what stands for each of ``media_parts``."""
-    body: dict[str, Any] = {"model": model, "messages": list(_messages(messages, iter(media), tool_media))}
+    """The request, not yet said whether streamed. ``media``: what stands for each of ``media_parts``. ``written``: of
+    each message what ``text_message`` made of it, where somebody has kept that."""
+    body: dict[str, Any] = {"model": model, "messages": list(_messages(messages, iter(media), tool_media, written))}
     body |= _sampling(chat.sampling) | thinking
     if tools:
         body["tools"] = list(tools)
@@ -61,6 +63,11 @@ def request_body(
     if response_format is not None:
         body["response_format"] = response_format
     return body
+
+
+def text_message(message: Message) -> msgspec.Raw | None:
+    """A message as it stands in every request that holds it; None for one with media."""
+    return None if media_parts([message]) else msgspec.Raw(msgspec.json.encode(_message(message, iter(()))))
 
 
 def encode_request(body: dict[str, Any], *, stream: bool) -> bytes:
@@ -91,16 +98,20 @@ def _sampling(sampling: Sampling) -> dict[str, Any]:
 
 
 def _messages(
-    messages: Sequence[Message], rendered: Iterator[Sequence[ContentPart]], tool_media: ToolMedia
-) -> Iterator[dict[str, Any]]:
+    messages: Sequence[Message],
+    rendered: Iterator[Sequence[ContentPart]],
+    tool_media: ToolMedia,
+    written: Sequence[msgspec.Raw | None],
+) -> Iterator[dict[str, Any] | msgspec.Raw]:
     """Most endpoints take text only as a tool's result, and want all results of a step right behind its calls. So
     what tools show follows behind the last of them, as a message of the user's."""
     shown: list[ContentPart] = []
     for position, message in enumerate(messages):
-        if message.role == "tool" and tool_media == "user_message" and media_parts([message]):
+        known = written[position] if written else None
+        if known is None and message.role == "tool" and tool_media == "user_message" and media_parts([message]):
             shown += _shown(message, rendered)
             message = _without_media(message)
-        yield _message(message, rendered)
+        yield known or _message(message, rendered)
         if shown and (position + 1 == len(messages) or messages[position + 1].role != "tool"):
             yield {"role": "user", "content": shown}
             shown = []

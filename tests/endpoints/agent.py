@@ -50,11 +50,12 @@ class AgentEndpoint:
         return web.json_response(asdict(self.control))
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
+        came = time.time()
         body = await request.json()
         conversation = conversation_of(body["messages"])
-        self._note("asked", conversation)
+        self._note("asked", conversation, came)
         if (refused := await self._refusal()) is not None:
-            self._note(self.control.mode, conversation)
+            self._note(self.control.mode, conversation, came)
             return refused
         answer = Answer(self._scripts.turn(conversation), conversation)
         if body.get("stream"):
@@ -62,7 +63,7 @@ class AgentEndpoint:
         else:
             await asyncio.sleep(self.control.seconds)
             response = web.json_response(answer.whole())
-        self._note("answered", conversation, answer.usage["total_tokens"])
+        self._note("answered", conversation, came, answer.usage["total_tokens"])
         return response
 
     async def _refusal(self) -> web.Response | None:
@@ -86,14 +87,15 @@ class AgentEndpoint:
         await response.write(b"data: [DONE]\n\n")
         return response
 
-    def _note(self, what: str, conversation: Conversation, tokens: int = 0) -> None:
-        """One short line, written at once: a kill does not tear it."""
+    def _note(self, what: str, conversation: Conversation, came: float, tokens: int = 0) -> None:
+        """One short line, written at once: a kill does not tear it. ``came``: when the request did."""
         if self._log is None:
             return
         mission = conversation.mission
         row = {"time": time.time(), "what": what, "run": mission.label if mission else "", "step": conversation.step}
+        row |= {"digest": conversation.digest, "tokens": tokens, "seconds": time.time() - came}
         with self._log.open("a") as log:
-            log.write(json.dumps(row | {"digest": conversation.digest, "tokens": tokens}) + "\n")
+            log.write(json.dumps(row) + "\n")
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Conversation:
     @property
     def mission(self) -> "Mission | None":
         for one in self.said:
-            if one.role == "user" and (found := MISSION.search(one.text)):
+            if one.role == "user" and "[mission " in one.text and (found := MISSION.search(one.text)):
                 return Mission(found["name"], int(found["seed"]), found["label"])
         return None
 

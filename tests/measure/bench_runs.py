@@ -26,7 +26,7 @@ from shared.ledger.machine import ENDED
 from shared.ledger.state import replay
 from tests.chaos import fleet as fleets
 from tests.chaos.client import Client
-from tests.chaos.evidence import record_of
+from tests.chaos.evidence import record_of, rows
 from tests.chaos.fleet import Fleet, Options
 from tests.endpoints.agent import MODEL
 from tests.missions import plain
@@ -81,8 +81,9 @@ async def measure(folder: Path, size: Size) -> dict[str, Any]:
         pure_replay = time.perf_counter() - started
         blobs = _bytes_below(fleet.layout.blobs) - before + given
         kept = sum(one.size_bytes for one in record.entries)
+        thinking = {row["step"]: row["seconds"] for row in rows(fleet.model_log) if row["what"] == "answered"}
     last = [event for _, event in record.events(ModelAnswered)][-1]
-    seconds = _step_seconds(record, size)
+    seconds = _step_seconds(record, thinking, size)
     return {
         "status": state.place.status,
         "steps": state.step,
@@ -131,10 +132,10 @@ def _processor_seconds(fleet: Fleet) -> float:
     return total / tick
 
 
-def _step_seconds(record: Any, size: Size) -> tuple[float, float]:
-    """Median from one question to the next, of the first steps and of the last ones."""
+def _step_seconds(record: Any, thinking: dict[int, float], size: Size) -> tuple[float, float]:
+    """Median from one question to the next, without what the scripted endpoint took, at the start and at the end."""
     times = {event.step: time for time, event in record.events(ModelAsked)}
-    each = [times[step + 1] - times[step] for step in range(2, max(times)) if step + 1 in times]
+    each = [times[step + 1] - times[step] - thinking[step] for step in range(2, max(times)) if step + 1 in times]
     return statistics.median(each[: size.edge]), statistics.median(each[-size.edge :])
 
 
