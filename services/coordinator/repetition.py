@@ -45,9 +45,9 @@ class Repetition:
     def step_ended(self, *, fruitful: bool) -> None:
         self._fruitless_steps = 0 if fruitful else self._fruitless_steps + 1
 
-    @property
-    def leads_nowhere(self) -> bool:
-        return self._fruitless_steps >= MAX_FRUITLESS_STEPS
+    def leads_nowhere(self, *, fruitful: bool) -> bool:
+        """``fruitful``: whether the last step was."""
+        return not fruitful and self._fruitless_steps + 1 >= MAX_FRUITLESS_STEPS
 
 
 def signature(tool: str, arguments: BlobRef, workspace: BlobRef | None) -> Signature:

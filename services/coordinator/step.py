@@ -219,7 +219,7 @@ def _no_further(now: Situation) -> Failure | None:
     """Why no further step may begin."""
     if _is_answered(now):
         return None
-    if now.trail.repetition.leads_nowhere:
+    if now.trail.leads_nowhere:
         message = "the model keeps making calls that cannot be run, or the same call again and again"
         return Failure(code="run.no_progress", message=message, status=409)
     return budget.exhausted(now.state.spec.budget, now.spent, _prompt_tokens(now), now.limits.price)

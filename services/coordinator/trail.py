@@ -43,6 +43,10 @@ class Trail:
     """Owners in a row who got nothing done."""
     _fruitful: bool = True
 
+    @property
+    def leads_nowhere(self) -> bool:
+        return self.repetition.leads_nowhere(fruitful=self._fruitful)
+
     def take(self, event: RunEvent) -> None:
         match event:
             case LeaseTaken():

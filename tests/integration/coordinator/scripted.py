@@ -29,7 +29,7 @@ from shared.blobs.store import BlobStore
 from shared.bus.interface import Bus, Job, WorkQueue
 from shared.calls.interface import CallWriter
 from shared.calls.serve import serve
-from shared.clock import SystemClock
+from shared.clock import Clock
 from shared.errors import MoontideError
 
 MODEL = "scripted"
@@ -114,12 +114,12 @@ class ScriptedModel:
 
 @asynccontextmanager
 async def serving_model(
-    bus: Bus, model: ScriptedModel, *, context_length: int | None = 100_000, name: str = MODEL
+    bus: Bus, model: ScriptedModel, *, clock: Clock, context_length: int | None = 100_000, name: str = MODEL
 ) -> AsyncIterator[ScriptedModel]:
     length = {"context_length": str(context_length)} if context_length else {}
     async with serve(
         bus,
-        SystemClock(),
+        clock,
         name=names.SERVICE_UPSTREAM,
         subject=names.chat(name),
         handler=model,

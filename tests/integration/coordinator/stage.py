@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from shared.blobs.store import BlobStore
 from shared.bus.broker import Broker
 from shared.bus.connection import connect
 from shared.bus.interface import Bus
+from shared.clock import Clock, SystemClock
 from shared.config import environment
 from shared.errors import Unavailable, from_failure
 from tests.integration.coordinator.scripted import (
@@ -80,49 +80,24 @@ class Coordinator:
             return await self.process.wait()
 
 
-class Stage:
-    def __init__(self, broker: Broker, bus: Bus, blobs: BlobStore, folder: Path, stack: AsyncExitStack) -> None:
-        self.broker = broker
+class Client:
+    """Whoever has runs done, beside a scripted model and scripted tools."""
+
+    def __init__(self, bus: Bus, blobs: BlobStore, stack: AsyncExitStack, clock: Clock) -> None:
         self.bus = bus
         self.blobs = blobs
-        self._folder = folder
         self._stack = stack
-        self._count = 0
+        self._clock = clock
 
     async def model(self, script: Script, *, context_length: int | None = 100_000) -> ScriptedModel:
         model = ScriptedModel(self.blobs, script)
-        return await self._stack.enter_async_context(serving_model(self.bus, model, context_length=context_length))
+        serving = serving_model(self.bus, model, clock=self._clock, context_length=context_length)
+        return await self._stack.enter_async_context(serving)
 
     async def tools(self, tools: ScriptedTools | None = None, **options: Any) -> ScriptedTools:
         return await self._stack.enter_async_context(
             serving_tools(self.bus, tools or standard_tools(self.bus, self.blobs), **options)
         )
-
-    async def coordinator(self, module: str = "services.coordinator", **variables: str) -> Coordinator:
-        """Ready when this returns."""
-        self._count += 1
-        ready_file = self._folder / f"ready-{self._count}"
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", module, cwd=ROOT, env=environment() | self.variables(ready_file) | variables
-        )
-        coordinator = Coordinator(process, ready_file)
-        self._stack.push_async_callback(coordinator.kill)
-        async with asyncio.timeout(READY_SECONDS):
-            while not ready_file.exists():
-                assert process.returncode is None, "the coordinator ended at its start"
-                await asyncio.sleep(0.02)
-        return coordinator
-
-    def variables(self, ready_file: Path) -> dict[str, str]:
-        return {
-            "PYTHONPATH": str(ROOT),
-            "NATS_URL": self.broker.url,
-            "MOONTIDE_BUS_USER": self.broker.user,
-            "MOONTIDE_BUS_PASSWORD_FILE": str(self.broker.password_file),
-            "MOONTIDE_SERVICE_BLOBS_URL": f"file://{self._folder}/blobs",
-            "MOONTIDE_SERVICE_READY_FILE": str(ready_file),
-            "MOONTIDE_SERVICE_LOG_LEVEL": "WARNING",
-        }
 
     async def message(self, text: str) -> BlobRef:
         return await self.blobs.put(encode(Message(role="user", content=(TextPart(text=text),))))
@@ -136,7 +111,9 @@ class Stage:
         self, spec: RunSpec, run_id: str | None = None, origin: RunOrigin | None = None, tenant: str = "local"
     ) -> RunSummary:
         context = RequestContext(
-            request_id="test", principal=Principal(tenant=tenant), deadline_unix_seconds=time.time() + 600.0
+            request_id="test",
+            principal=Principal(tenant=tenant),
+            deadline_unix_seconds=self._clock.unix_seconds() + 600.0,
         )
         submitted = RunSubmitted(run_id=run_id or new_run_id(), context=context, spec=spec, origin=origin)
         return await self.ask(names.SUBJECT_RUN_SUBMIT, submitted, RunSummary)
@@ -211,6 +188,42 @@ class Stage:
         assert summary.answer is not None, summary.failure
         message = decode(await self.blobs.get(summary.answer), Message)
         return "".join(part.text for part in message.content if isinstance(part, TextPart))
+
+
+class Stage(Client):
+    """With coordinators as processes."""
+
+    def __init__(self, broker: Broker, bus: Bus, blobs: BlobStore, folder: Path, stack: AsyncExitStack) -> None:
+        super().__init__(bus, blobs, stack, SystemClock())
+        self.broker = broker
+        self._folder = folder
+        self._count = 0
+
+    async def coordinator(self, module: str = "services.coordinator", **variables: str) -> Coordinator:
+        """Ready when this returns."""
+        self._count += 1
+        ready_file = self._folder / f"ready-{self._count}"
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", module, cwd=ROOT, env=environment() | self.variables(ready_file) | variables
+        )
+        coordinator = Coordinator(process, ready_file)
+        self._stack.push_async_callback(coordinator.kill)
+        async with asyncio.timeout(READY_SECONDS):
+            while not ready_file.exists():
+                assert process.returncode is None, "the coordinator ended at its start"
+                await asyncio.sleep(0.02)
+        return coordinator
+
+    def variables(self, ready_file: Path) -> dict[str, str]:
+        return {
+            "PYTHONPATH": str(ROOT),
+            "NATS_URL": self.broker.url,
+            "MOONTIDE_BUS_USER": self.broker.user,
+            "MOONTIDE_BUS_PASSWORD_FILE": str(self.broker.password_file),
+            "MOONTIDE_SERVICE_BLOBS_URL": f"file://{self._folder}/blobs",
+            "MOONTIDE_SERVICE_READY_FILE": str(ready_file),
+            "MOONTIDE_SERVICE_LOG_LEVEL": "WARNING",
+        }
 
 
 @asynccontextmanager
