@@ -151,7 +151,7 @@ MakeGateway = Callable[..., AbstractAsyncContextManager[Stand]]
 
 @pytest.fixture
 def make_gateway(tmp_path: Path) -> MakeGateway:
-    """``make_gateway(script=…, models=(…), metadata={…}, coordinator={…}, **config)``."""
+    """``make_gateway(script=…, models=(…), metadata={…}, coordinator={…}, broker=…, clock=…, **config)``."""
 
     @asynccontextmanager
     async def make(
@@ -160,13 +160,15 @@ def make_gateway(tmp_path: Path) -> MakeGateway:
         models: tuple[str, ...] = (MODEL,),
         metadata: dict[str, str] | None = None,
         coordinator: dict[str, Any] | None = None,
+        broker: FakeBroker | None = None,
+        clock: Clock | None = None,
         **config: Any,
     ) -> AsyncIterator[Stand]:
-        broker = FakeBroker(seed=1)
+        broker = broker or FakeBroker(seed=1)
         bus = broker.bus("gateway")
         blobs = BlobStore.open((tmp_path / "blobs").as_uri())
         telemetry = Telemetry(service="gateway", instance=bus.instance, bus=bus)
-        process = Process(name="gateway", bus=bus, blobs=blobs, telemetry=telemetry, clock=SystemClock())
+        process = Process(name="gateway", bus=bus, blobs=blobs, telemetry=telemetry, clock=clock or SystemClock())
         settings = msgspec.structs.replace(GatewayConfig(port=0, drain_seconds=0.2), **config)
         answer = ScriptedAnswer(script=script)
         async with AsyncExitStack() as outer, AsyncExitStack() as running:

@@ -10,12 +10,15 @@ import pytest
 
 from schemas import codec, names
 from schemas.failure import Failure
-from schemas.telemetry import ATTR_REQUEST_ID, Trace, TraceQuery
+from schemas.request import Principal, RequestContext
+from schemas.telemetry import ATTR_REQUEST_ID, ATTR_TENANT, AttributeValue, Trace, TraceQuery
 from services.recorder.config import RecorderConfig
 from services.recorder.handlers import MAX_REPLY_BYTES, answer_trace, record
 from services.recorder.store import SpanStore
 from shared import config as configuration
+from shared.errors import NotFound
 from shared.telemetry.recording import RecordingTelemetry
+from shared.telemetry.request import request_attributes
 
 from .messages import beat, ended
 
@@ -119,8 +122,46 @@ def store(config: RecorderConfig) -> SpanStore:
     return SpanStore.open(config.database_path)
 
 
-async def ask(store: SpanStore, clock: SetClock, id: str) -> Trace | Failure:
-    return codec.decode(await answer_trace(store, clock, codec.encode(TraceQuery(id=id))), Trace | Failure)  # type: ignore[arg-type]
+async def ask(store: SpanStore, clock: SetClock, id: str, tenant: str = "local") -> Trace | Failure:
+    query = codec.encode(TraceQuery(id=id, principal=Principal(tenant=tenant)))
+    return codec.decode(await answer_trace(store, clock, query), Trace | Failure)  # type: ignore[arg-type]
+
+
+async def test_two_tenants_in_one_trace_see_their_own_spans(config: RecorderConfig, store: SpanStore) -> None:
+    """A client says which trace its request belongs to, so it may say another one's, and its spans' ids too."""
+    clock = SetClock(1000.0)
+    gateway = RecordingTelemetry("gateway", "gateway-1")
+    tokenizer = RecordingTelemetry("tokenizer", "tokenizer-1")
+    owners: dict[str, AttributeValue] = {"acme": "req-1", "intruder": "req-2"}
+    parent = ""
+    for tenant, request_id in owners.items():
+        attributes = {ATTR_REQUEST_ID: request_id, ATTR_TENANT: tenant}
+        with gateway.span(f"http of {tenant}", parent=parent, attributes=attributes) as http:
+            parent = parent or http.traceparent
+            context = RequestContext(
+                request_id=str(request_id), principal=Principal(tenant=tenant), deadline_unix_seconds=0.0
+            )
+            with (
+                tokenizer.span(f"chat of {tenant}", parent=http.traceparent, attributes=request_attributes(context)),
+                tokenizer.span(f"inside of {tenant}"),
+            ):
+                pass
+    with gateway.span("of nobody", parent=parent):
+        pass
+    await record(store, config, clock, [data for _, data in gateway.drain() + tokenizer.drain()])
+    for tenant, request_id in owners.items():
+        trace = await ask(store, clock, http.trace_id, tenant)
+        assert isinstance(trace, Trace)
+        assert {span.name for span in trace.spans} == {f"{what} of {tenant}" for what in ("http", "chat", "inside")}
+        assert isinstance(await ask(store, clock, str(request_id), tenant), Trace)
+    everything = await ask(store, clock, http.trace_id)
+    assert isinstance(everything, Trace)
+    assert len(everything.spans) == 7
+    foreign, unknown = [await ask(store, clock, id, "acme") for id in ("1" * 32, "2" * 32)]
+    stranger = await ask(store, clock, http.trace_id, "stranger")
+    for failure, id in ((foreign, "1" * 32), (unknown, "2" * 32), (stranger, http.trace_id)):
+        assert failure == NotFound("trace.not_found", f"no trace is recorded for {id}", param="id").to_failure()
+    store.close()
 
 
 async def test_a_killed_process_has_lost_its_spans_and_a_thawed_one_has_them_back(
