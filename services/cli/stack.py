@@ -116,10 +116,13 @@ async def started(
     for old in (layout.port_file, layout.state):
         old.unlink(missing_ok=True)
     broker = await _prepared(layout) if data.nats_url is None else None
-    waves = topology.waves(layout, serving, broker, configuration.environment())
-    async with supervised(waves, topology.drain_order(serving, broker), report) as supervisor:
+    environ = configuration.environment()
+    waves = topology.waves(layout, serving, broker, environ)
+    late = topology.late(layout, serving, broker, environ)
+    async with supervised(waves, topology.drain_order(serving, broker), report, late=late) as supervisor:
         url = f"http://{HOST}:{layout.port()}"
         await _wait_answering(url)
+        supervisor.start_late()
         _write_state(layout, url, serving)
         try:
             yield url, supervisor

@@ -141,9 +141,11 @@ class Supervisor:
         drain_order: Sequence[str],
         report: Report,
         policy: RestartPolicy | None = None,
+        late: Sequence[ChildSpec] = (),
     ) -> None:
         self._waves = [[Child(spec, policy or RestartPolicy(), report) for spec in wave] for wave in waves]
-        self.children = {child.spec.name: child for wave in self._waves for child in wave}
+        self._late = [Child(spec, policy or RestartPolicy(), report) for spec in late]
+        self.children = {child.spec.name: child for wave in (*self._waves, self._late) for child in wave}
         self._drain_order = [self.children[name] for name in drain_order]
         self._report = report
         self._keepers: list[asyncio.Task[None]] = []
@@ -156,6 +158,10 @@ class Supervisor:
                 self._keepers.append(asyncio.create_task(self._keep(child)))
             await self._all_ready(wave)
         self._keepers.append(asyncio.create_task(self._bound_logs()))
+
+    def start_late(self) -> None:
+        """Nobody waits for these. One that cannot be kept running is left out, and said to be."""
+        self._keepers += [asyncio.create_task(self._keep_late(child)) for child in self._late]
 
     async def _all_ready(self, wave: Sequence[Child]) -> None:
         ready = asyncio.gather(*(child.ready.wait() for child in wave))
@@ -182,6 +188,12 @@ class Supervisor:
         except StackFailed as error:
             if not self.failure.done():
                 self.failure.set_exception(error)
+
+    async def _keep_late(self, child: Child) -> None:
+        try:
+            await child.keep()
+        except StackFailed as error:
+            self._report(f"going on without {child.spec.name}: {error}")
 
     async def _bound_logs(self) -> None:
         while True:
@@ -210,9 +222,10 @@ async def supervised(
     drain_order: Sequence[str],
     report: Report,
     policy: RestartPolicy | None = None,
+    late: Sequence[ChildSpec] = (),
 ) -> AsyncIterator[Supervisor]:
-    """Every child is ready inside, and gone behind. Raises StackFailed when they do not start."""
-    supervisor = Supervisor(waves, drain_order, report, policy)
+    """Every child but the ``late`` ones is ready inside, and all are gone behind. Raises StackFailed."""
+    supervisor = Supervisor(waves, drain_order, report, policy, late)
     try:
         await supervisor.start()
         yield supervisor

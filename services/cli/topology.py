@@ -15,8 +15,14 @@ from shared.bus.broker import Broker
 
 HOST = "127.0.0.1"
 BROKER = "broker"
-DRAIN_ORDER = ("gateway", "upstream", "tokenizer", "ingest", "inference", "recorder", BROKER)
+DRAIN_ORDER = (
+    *("gateway", "coordinator", "upstream", "tokenizer"),
+    *("tools", "ingest", "inference", "recorder", BROKER),
+)
 """Who accepts work stops first; who keeps the traces and carries the messages stops last."""
+
+LATE = ("tools", "coordinator")
+"""For runs alone: they start once the stack answers, and nobody waits for them."""
 
 READY_SECONDS = {"inference": 900.0}
 """A large checkpoint takes its time; everything else starts within the default."""
@@ -127,8 +133,15 @@ def waves(
     return ((broker_spec(broker, layout, environ),), *found) if broker is not None else tuple(found)
 
 
+def late(layout: Layout, serving: Serving, broker: Broker | None, environ: Mapping[str, str]) -> tuple[ChildSpec, ...]:
+    """Child specs of what starts behind all waves."""
+    base = with_python_path(environ) | (broker_variables(broker) if broker is not None else {})
+    return tuple(service_spec(name, layout, serving, base) for name in LATE)
+
+
 def drain_order(serving: Serving, broker: Broker | None) -> tuple[str, ...]:
-    running = {name for wave in serving.waves for name in wave} | ({BROKER} if broker is not None else set())
+    started = {name for wave in serving.waves for name in wave}
+    running = started | set(LATE) | ({BROKER} if broker is not None else set())
     return tuple(name for name in DRAIN_ORDER if name in running)
 
 

@@ -95,7 +95,9 @@ def test_services_are_told_by_environment_alone(tmp_path: Path) -> None:
     environ = {"NATS_URL": "nats://bus:4222", "PATH": "/bin", "MOONTIDE_SERVICE_LOG_LEVEL": "DEBUG"}
     specs = {spec.name: spec for wave in topology.waves(Layout(tmp_path), SERVING, None, environ) for spec in wave}
     assert set(specs) == {"recorder", "inference", "tokenizer", "ingest", "gateway"}
-    assert set(specs) == set(topology.drain_order(SERVING, None))
+    late = {spec.name: spec for spec in topology.late(Layout(tmp_path), SERVING, None, environ)}
+    assert set(late) == {"tools", "coordinator"}
+    assert {*specs, *late} == set(topology.drain_order(SERVING, None))
     assert DRAIN_ORDER[-1] == topology.BROKER
     for name, spec in specs.items():
         told = spec.environment()
@@ -113,7 +115,8 @@ def test_an_endpoint_needs_neither_tokenizer_nor_inference(tmp_path: Path) -> No
     serving = Serving(port=0, upstream=upstream)
     environ = {"MOONTIDE_UPSTREAM_REMOTE_MODEL": "as the environment says"}
     specs = {spec.name: spec for wave in topology.waves(Layout(tmp_path), serving, None, environ) for spec in wave}
-    assert set(specs) == {"recorder", "upstream", "ingest", "gateway"} == set(topology.drain_order(serving, None))
+    assert set(specs) == {"recorder", "upstream", "ingest", "gateway"}
+    assert {*specs, "tools", "coordinator"} == set(topology.drain_order(serving, None))
     told = {name: value for name, value in specs["upstream"].environment().items() if "UPSTREAM" in name}
     assert told == {
         "MOONTIDE_UPSTREAM_URL": "http://host/v1",

@@ -113,6 +113,20 @@ async def test_a_child_that_never_gets_ready_is_given_up(tmp_path: Path) -> None
     assert sum("restarting" in line for line in said) == QUICK.max_failed_starts - 1
 
 
+async def test_nobody_waits_for_late_children_and_a_broken_one_is_left_out(tmp_path: Path) -> None:
+    said: list[str] = []
+    late = [spec(tmp_path, "tools"), spec(tmp_path, "coordinator", "misconfigured")]
+    order = ["coordinator", "ingest", "tools"]
+    async with supervised([[spec(tmp_path, "ingest")]], order, said.append, QUICK, late) as supervisor:
+        assert not any("tools" in line for line in said)
+        supervisor.start_late()
+        tools = supervisor.children["tools"]
+        await asyncio.wait_for(tools.ready.wait(), 20)
+        await eventually(lambda: any("going on without coordinator" in line for line in said), "the broken one")
+        assert not supervisor.failure.done()
+    assert tools.pid is None
+
+
 async def test_a_failure_while_running_is_seen(tmp_path: Path) -> None:
     async with supervised([[spec(tmp_path, "ingest")]], ["ingest"], print, QUICK) as supervisor:
         child = supervisor.children["ingest"]
