@@ -139,6 +139,17 @@ def directory(root: Path, path: str) -> Iterator[int]:
             os.close(descriptor)
 
 
+def place(root: Path, path: str) -> str:
+    """The directory's path inside the sandbox, without links."""
+    with located(root, path) as (folder, name):
+        descriptor = os.open(name, _DIRECTORY, dir_fd=folder)
+        try:
+            real = Path(f"/proc/self/fd/{descriptor}").readlink()
+        finally:
+            os.close(descriptor)
+    return os.path.normpath(Path(MOUNT) / real.relative_to(root.resolve()))
+
+
 def hand_over(name: str, folder: int, root: int) -> None:
     """``name`` gets the owner of the workspace, where we may give things away."""
     owner = os.fstat(root)

@@ -54,6 +54,11 @@ class BlobStore:
         """``file:///directory`` (created if missing) or ``s3://bucket/prefix``."""
         return cls(*open_store(url))
 
+    @property
+    def directory(self) -> Path | None:
+        """Where the store keeps its objects; None for a bucket."""
+        return self._root
+
     async def put(self, data: bytes) -> BlobRef:
         """Store ``data`` under its hash. Equal bytes are stored once; their lifetime starts anew."""
         ref = BlobRef(key=f"sha256/{await _sha256(data)}", size_bytes=len(data))

@@ -1,0 +1,277 @@
+"""One sandbox in work: started, watched, stopped between calls, and ended with everything that ever ran in it.
+
+Input: a command and a view. Output: its pipes, its end, and in words what it was ended for. Bounds that the kernel does
+not keep by itself are kept by looking ten times a second. Must not know what the command is for.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import platform
+import signal
+import tempfile
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import IO, Any
+
+from services.tools import cgroup, seccomp
+from services.tools.census import below, first_to_go, send, stop, usage
+from services.tools.cgroup import Cgroup
+from services.tools.disk import used_bytes
+from services.tools.pipe import Pipe, readable
+from services.tools.sandbox import Bounds, Descriptors, Sandbox, View
+from shared.errors import Unavailable
+
+START_SECONDS = 30.0
+END_SECONDS = 15.0
+WATCH_SECONDS = 0.1
+WRITTEN_FACTOR = 4
+"""Times the size of a workspace that a call may write to disk, unlinked files included."""
+LOG = logging.getLogger("tools.sandbox")
+MIB = 1024 * 1024
+
+
+class Confined:
+    """Made by ``running``."""
+
+    def __init__(self, process: Process, sandbox: Sandbox, view: View) -> None:
+        self.process = process
+        self.reason = ""
+        """Which bound ended it, in words; empty while none did."""
+        self._bounds: Bounds = sandbox.bounds
+        self._view = view
+        self._first = 0
+        self._first_fd = -1
+        self._outer_fd = os.pidfd_open(process.pid)
+        self._group: Cgroup | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._cpu_begin = 0.0
+        self._written: dict[int, int] = {}
+        self._written_begin = 0
+
+    async def begin(self, info: Pipe, ready: Pipe, gate: Pipe) -> None:
+        """Bounds are in place before the command runs. Raises Unavailable(``tools.sandbox``)."""
+        told = await info.read_to(b"}")
+        if told:
+            self._first = json.loads(told)["child-pid"]
+            self._first_fd = os.pidfd_open(self._first)
+        if not told or not await ready.read_to(b"1"):
+            raise Unavailable("tools.sandbox", f"no sandbox can be made on this machine: {await self._last_words()}")
+        inside = [self._first, *below(self._first)]
+        self._group = await asyncio.to_thread(self._grouped, inside)
+        for pid in inside:
+            first_to_go(pid)
+        self._watching = asyncio.create_task(self._watch(), name="sandbox-watch")
+        gate.writer.write(b"1")
+
+    def _grouped(self, inside: list[int]) -> Cgroup | None:
+        group = cgroup.made(self._bounds.memory_bytes, self._bounds.processes + 2)
+        if group is None:
+            return None
+        try:
+            for pid in inside:
+                group.add(pid)
+        except OSError:
+            group.remove()
+            return None
+        return group
+
+    async def _last_words(self) -> str:
+        stream = self.process.stderr or self.process.stdout
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                if stream is not None:
+                    return (await stream.read(2000)).decode("utf-8", "replace").strip()
+        return "it does not answer"
+
+    async def wait(self) -> int:
+        """The command's exit code, 128 and a signal's number where one ended it. Pipes may still hold something."""
+        await readable(self._outer_fd)
+        while (code := self.process.returncode) is None:  # noqa: ASYNC110 - told by asyncio's own watcher in a moment
+            await asyncio.sleep(0.002)
+        if not self.reason and self._group is not None and self._group.out_of_memory:
+            self.reason = self._memory_reason()
+        return code
+
+    async def finish(self) -> int:
+        """Ends whatever is left inside; returns the command's exit code."""
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(self._first_fd, signal.SIGKILL)
+        return await self.wait()
+
+    async def pause(self, main: int) -> None:
+        """Everything that the command started is ended, and ``main`` (its process id here) stands still. Raises
+        RuntimeError where that has no end."""
+        await self._unwatch()
+        send(main, signal.SIGSTOP)
+        for pid in await asyncio.to_thread(stop, self._first, spare=(main,)):
+            send(pid, signal.SIGKILL)
+
+    def resume(self, main: int) -> None:
+        """A new call: processor time and writing are counted from here."""
+        self._cpu_begin = usage(below(self._first)).cpu_seconds
+        self._written = {}
+        self._written_begin = usage([main]).written_bytes
+        self._watching = asyncio.create_task(self._watch(), name="sandbox-watch")
+        send(main, signal.SIGCONT)
+
+    def command(self) -> int:
+        """The command's process id: the only child of the namespace's first process at the beginning."""
+        return below(self._first)[0]
+
+    async def end(self) -> None:
+        """Returns when nothing of the sandbox lives."""
+        await self._unwatch()
+        if self._first_fd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._first_fd, signal.SIGKILL)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(END_SECONDS):
+                    await readable(self._first_fd)
+            os.close(self._first_fd)
+            self._first_fd = -1
+        else:
+            await self._never_begun()
+        await self._outer_gone()
+        if self._group is not None:
+            await self._ungroup(self._group)
+
+    async def _outer_gone(self) -> None:
+        """bubblewrap itself. Its pipes are closed, since waiting for a process waits for them too; signals go past
+        asyncio, which would take the exit code away from its own watcher."""
+        if self._outer_fd < 0:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._outer_fd, signal.SIGKILL)
+        await readable(self._outer_fd)
+        os.close(self._outer_fd)
+        self._outer_fd = -1
+        transport: Any = self.process._transport  # type: ignore[attr-defined]
+        for pipe in filter(None, map(transport.get_pipe_transport, range(3))):
+            pipe.close()
+        await self.process.wait()
+
+    async def _unwatch(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
+
+    async def _never_begun(self) -> None:
+        """bubblewrap ends by itself when nothing comes through the gate; killed halfway, it would leave a child."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS):
+                await self.process.wait()
+
+    async def _ungroup(self, group: Cgroup) -> None:
+        for _ in range(50):
+            if await asyncio.to_thread(group.remove):
+                return
+            await asyncio.sleep(0.02)
+        LOG.warning("a control group is left", extra={"folders": [str(folder) for folder in group.folders]})
+
+    def break_off(self, reason: str) -> None:
+        """Ends everything inside at once; ``wait`` and the pipes come to their end."""
+        self.reason = self.reason or reason
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(self._first_fd, signal.SIGKILL)
+
+    async def _watch(self) -> None:
+        beginning = await asyncio.to_thread(used_bytes, self._view.workspace)
+        pause = WATCH_SECONDS
+        while not self.reason:
+            await asyncio.sleep(pause)
+            begun = asyncio.get_running_loop().time()
+            reason = await asyncio.to_thread(self._exceeded, beginning)
+            pause = max(WATCH_SECONDS, 4 * (asyncio.get_running_loop().time() - begun))
+            if reason:
+                self.break_off(reason)
+
+    def _exceeded(self, beginning_bytes: int) -> str:
+        bounds, pids = self._bounds, below(self._first)
+        now = usage(pids)
+        if now.processes > bounds.processes:
+            return f"more than {bounds.processes} processes and threads"
+        if self._group is None and now.memory_bytes > bounds.memory_bytes:
+            return self._memory_reason()
+        if now.cpu_seconds - self._cpu_begin > bounds.cpu_seconds:
+            return f"more than {bounds.cpu_seconds:g} seconds of processor time"
+        if self._view.writable and self._written_too_much(pids, beginning_bytes):
+            return f"more than {bounds.workspace_bytes // MIB} MiB in the workspace, or more written than that needs"
+        return ""
+
+    def _memory_reason(self) -> str:
+        return f"more than {self._bounds.memory_bytes // MIB} MiB of memory"
+
+    def _written_too_much(self, pids: list[int], beginning_bytes: int) -> bool:
+        """Files without a name are no part of a folder, so what goes to the disk is counted too."""
+        for pid in pids:
+            self._written[pid] = max(self._written.get(pid, 0), usage([pid]).written_bytes)
+        written = sum(self._written.values()) - self._written_begin
+        if written > WRITTEN_FACTOR * self._bounds.workspace_bytes:
+            return True
+        return used_bytes(self._view.workspace) > max(self._bounds.workspace_bytes, beginning_bytes)
+
+
+@asynccontextmanager
+async def running(
+    sandbox: Sandbox, command: Sequence[str], view: View, *, talks: bool = False
+) -> AsyncIterator[Confined]:
+    """The command in its sandbox; when the block ends, nothing of it lives. ``talks``: it has a standard input, and its
+    standard error is apart. Raises Unavailable(``tools.sandbox``)."""
+    confined = await started(sandbox, command, view, talks=talks)
+    try:
+        yield confined
+    finally:
+        await asyncio.shield(confined.end())
+
+
+async def started(sandbox: Sandbox, command: Sequence[str], view: View, *, talks: bool = False) -> Confined:
+    """As ``running``, for a sandbox that is ended by its owner."""
+    with Pipe() as info, Pipe() as ready, Pipe() as gate, _file() as rules, _file() as words:
+        given = Descriptors(
+            arguments=words.fileno(),
+            seccomp=rules.fileno(),
+            info=info.writer.fileno(),
+            ready=ready.writer.fileno(),
+            gate=gate.reader.fileno(),
+        )
+        _fill(rules, seccomp.assembled(platform.machine()))
+        _fill(words, b"".join(os.fsencode(word) + b"\0" for word in sandbox.arguments(view, given)))
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *sandbox.command_line(command, view, given),
+                stdin=PIPE if talks else DEVNULL,
+                stdout=PIPE,
+                stderr=PIPE if talks else STDOUT,
+                pass_fds=given.all,
+                env={},
+                start_new_session=True,
+                limit=MIB,
+            )
+        except OSError as error:
+            raise Unavailable("tools.sandbox", f"bubblewrap cannot be started: {error.strerror}") from error
+        for end in (info.writer, ready.writer, gate.reader):
+            end.close()
+        confined = Confined(process, sandbox, view)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await confined.begin(info, ready, gate)
+        except BaseException as error:
+            gate.writer.close()
+            await asyncio.shield(confined.end())
+            if isinstance(error, TimeoutError):
+                raise Unavailable("tools.sandbox", "a sandbox did not start in time") from error
+            raise
+    return confined
+
+
+def _file() -> IO[bytes]:
+    return tempfile.TemporaryFile(buffering=0)
+
+
+def _fill(file: IO[bytes], data: bytes) -> None:
+    file.write(data)
+    file.seek(0)

@@ -1,0 +1,78 @@
+"""The variables of a session as bytes, and back.
+
+Input: the namespace of ``__main__``. Output: one pickle, or which names no pickle can hold. Functions and classes that
+were written in the session go along as values and share one namespace again afterwards, as they did before.
+"""
+
+import io
+import pickle
+from typing import Any
+
+import cloudpickle
+
+UNKEPT = frozenset(("__builtins__", "__name__", "__doc__", "__package__", "__loader__", "__spec__", "__annotations__"))
+NAMESPACE = "namespace"
+
+
+class Pickler(cloudpickle.Pickler):
+    """``namespace`` itself is not written, only named."""
+
+    def __init__(self, file: io.BytesIO, namespace: dict[str, Any]) -> None:
+        super().__init__(file, protocol=5)
+        self._namespace = namespace
+        self._stand_in = {"__name__": "__main__"}
+        self.globals_ref[id(namespace)] = self._stand_in
+
+    def persistent_id(self, obj: Any) -> str | None:
+        return NAMESPACE if obj is self._stand_in or obj is self._namespace else None
+
+    def _dynamic_function_reduce(self, func: Any) -> Any:
+        """What a function refers to in the namespace is there anyway."""
+        reduced = super()._dynamic_function_reduce(func)
+        if func.__globals__ is self._namespace:
+            reduced[2][1]["__globals__"] = {}
+        return reduced
+
+
+class Unpickler(pickle.Unpickler):
+    def __init__(self, data: bytes, namespace: dict[str, Any]) -> None:
+        super().__init__(io.BytesIO(data))
+        self._namespace = namespace
+
+    def persistent_load(self, pid: Any) -> Any:
+        return self._namespace
+
+
+def kept(namespace: dict[str, Any], max_bytes: int) -> tuple[bytes, dict[str, str]]:
+    """(pickle, names that were taken out of the namespace and why): what a later call finds is the same whether the
+    interpreter is still there or not."""
+    names = [name for name in namespace if name not in UNKEPT]
+    whole = _attempt({name: namespace[name] for name in names}, namespace)
+    if isinstance(whole, bytes) and len(whole) <= max_bytes:
+        return whole, {}
+    each = {name: _attempt(namespace[name], namespace) for name in names}
+    dropped = {name: done for name, done in each.items() if isinstance(done, str)}
+    sizes = {name: len(done) for name, done in each.items() if isinstance(done, bytes)}
+    while True:
+        for name in dropped:
+            namespace.pop(name, None)
+        rest = _attempt({name: namespace[name] for name in sizes if name not in dropped}, namespace)
+        if isinstance(rest, bytes) and len(rest) <= max_bytes:
+            return rest, dropped
+        largest = max((name for name in sizes if name not in dropped), key=lambda name: sizes[name])
+        reason = f"the variables together are larger than {max_bytes // 1024**2} MiB"
+        dropped[largest] = reason if isinstance(rest, bytes) else rest
+
+
+def restore(data: bytes, namespace: dict[str, Any]) -> None:
+    namespace.update(Unpickler(data, namespace).load())
+
+
+def _attempt(value: Any, namespace: dict[str, Any]) -> bytes | str:
+    """The pickle, or why there is none."""
+    file = io.BytesIO()
+    try:
+        Pickler(file, namespace).dump(value)
+        return file.getvalue()
+    except Exception as error:  # noqa: BLE001 - whatever a value's own methods raise
+        return f"{type(error).__name__}: {error}"[:200]
