@@ -32,5 +32,9 @@ git diff --cached --binary --full-index --no-color --no-ext-diff --no-textconv "
 """The bundle's HEAD against the files that are there now, new ones too, ignored ones not. The workspace's own ``.git``
 is not asked: whatever was committed or destroyed there changes nothing."""
 
-GIT_APPLY = f"{_NEEDED}git apply --recount --whitespace=nowarn --verbose /input 2>&1\n"
-"""As a whole or not at all; git refuses paths that lead out. Models miscount lines, so these are counted anew."""
+GIT_APPLY = f"""{_NEEDED}
+git apply --whitespace=nowarn --verbose /input >/tmp/said 2>&1 && exec cat /tmp/said
+git apply --recount --whitespace=nowarn --verbose /input >/tmp/said-then 2>&1 && exec cat /tmp/said-then
+cat /tmp/said; exit 1
+"""
+"""As a whole or not at all; git refuses paths that lead out. Models miscount lines, so these are counted anew then."""
