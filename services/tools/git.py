@@ -12,7 +12,7 @@ head=$(git bundle list-heads /input HEAD 2>/dev/null | cut -d' ' -f1)
 """
 
 GIT_CLONE = f"""{_NEEDED}set -e
-git -c init.defaultBranch=main clone -q --template= /input . 2>/tmp/said || {{ cat /tmp/said; exit 1; }}
+git -c init.defaultBranch=main clone -q --template= /input . 2>"$TMPDIR"/said || {{ cat "$TMPDIR"/said; exit 1; }}
 {_HEAD}
 git rev-parse -q --verify HEAD >/dev/null || git checkout -q -b main "$head"
 git remote remove origin
@@ -20,11 +20,11 @@ git remote remove origin
 """The whole history, at the bundle's HEAD; for a bundle without one at its first branch."""
 
 GIT_DIFF = f"""{_NEEDED}set -e
-exec 3>&1 >/tmp/said 2>&1
-trap 'code=$?; [ $code = 0 ] || cat /tmp/said >&3; exit $code' EXIT
-git clone -q --bare --template= /input /tmp/base
+exec 3>&1 >"$TMPDIR"/said 2>&1
+trap 'code=$?; [ $code = 0 ] || cat "$TMPDIR"/said >&3; exit $code' EXIT
+git clone -q --bare --template= /input "$TMPDIR"/base
 {_HEAD}
-export GIT_DIR=/tmp/base GIT_WORK_TREE=/workspace GIT_INDEX_FILE=/tmp/index
+export GIT_DIR="$TMPDIR"/base GIT_WORK_TREE=/workspace GIT_INDEX_FILE="$TMPDIR"/index
 git read-tree "$head"
 git add -A .
 git diff --cached --binary --full-index --no-color --no-ext-diff --no-textconv "$head" >&3
@@ -33,8 +33,8 @@ git diff --cached --binary --full-index --no-color --no-ext-diff --no-textconv "
 is not asked: whatever was committed or destroyed there changes nothing."""
 
 GIT_APPLY = f"""{_NEEDED}
-git apply --whitespace=nowarn --verbose /input >/tmp/said 2>&1 && exec cat /tmp/said
-git apply --recount --whitespace=nowarn --verbose /input >/tmp/said-then 2>&1 && exec cat /tmp/said-then
-cat /tmp/said; exit 1
+git apply --whitespace=nowarn --verbose /input >"$TMPDIR"/said 2>&1 && exec cat "$TMPDIR"/said
+git apply --recount --whitespace=nowarn --verbose /input >"$TMPDIR"/said-then 2>&1 && exec cat "$TMPDIR"/said-then
+cat "$TMPDIR"/said; exit 1
 """
 """As a whole or not at all; git refuses paths that lead out. Models miscount lines, so these are counted anew then."""
