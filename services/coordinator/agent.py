@@ -21,6 +21,7 @@ from services.coordinator.happenings import (
     Commanded,
     Draining,
     Happening,
+    Measured,
     ModelRefused,
     ModelSaid,
     NotPrepared,
@@ -35,7 +36,18 @@ from services.coordinator.owned_run import OwnedRun
 from services.coordinator.preparation import overhead_bytes, prepare
 from services.coordinator.reactions import Reactions
 from services.coordinator.run_spans import RunSpans
-from services.coordinator.step import AwaitModel, Decision, End, Limits, Over, Rest, RunCalls, Situation, decide
+from services.coordinator.step import (
+    AwaitModel,
+    Decision,
+    End,
+    Limits,
+    Measure,
+    Over,
+    Rest,
+    RunCalls,
+    Situation,
+    decide,
+)
 from shared.errors import MoontideError
 from shared.ledger.commands import NumberedCommand, untaken
 
@@ -119,6 +131,8 @@ class Agent:
             self._begin_preparing()
         elif isinstance(decision, AwaitModel):
             self._begin_model(self._situation(self._limits))
+        elif isinstance(decision, Measure):
+            self._begin_measure(self._situation(self._limits))
         elif isinstance(decision, RunCalls):
             self._begin_tools(decision, self._situation(self._limits))
 
@@ -134,6 +148,11 @@ class Agent:
         context = request.call_context(now, self._spans.traceparent(), summary=place.summarising)
         asked = make(now, self._tools)
         self._effects.ask_model(asked, context, place.step, place.attempt, summary=place.summarising)
+
+    def _begin_measure(self, now: Situation) -> None:
+        asked = request.step_request(now, self._tools)
+        context = request.call_context(now, self._spans.traceparent())
+        self._effects.measure(asked, context, len(now.state.conversation.turns))
 
     def _begin_tools(self, decision: RunCalls, now: Situation) -> None:
         for call in decision.calls:
@@ -174,6 +193,9 @@ class Agent:
                 await self._reactions.model_said(said, self._limits)
             case ModelRefused() as refused:
                 await self._reactions.model_refused(refused)
+            case Measured(message_count=count, prompt_tokens=tokens):
+                if count == len(self._run.state.conversation.turns):
+                    self._run.trail.gauge.measured(tokens)
             case ToolDone(finished=finished):
                 await self._reactions.tool_done(finished)
             case ToolBroke(call_id=call_id, error=error):

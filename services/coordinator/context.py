@@ -14,6 +14,8 @@ from shared.ledger.conversation import Conversation
 ROOM_AFTER = 0.75
 """Of the limit: hiding must leave at least the rest as room, or it would be due again at once; and every reduction
 costs the cached prefix."""
+NEAR = 0.8
+"""Of the limit: from here on an estimate is not enough where the model's side can count."""
 MAX_MESSAGES = 6_000
 """Of one request: its references must fit one message of the broker."""
 ORDER: tuple[ContextStrategy, ...] = ("hide_tool_results", "summary", "discard_all")
@@ -36,6 +38,10 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 def is_full(conversation: Conversation, prompt_tokens: int, window: Window) -> bool:
     over = window.limit is not None and prompt_tokens > window.limit
     return over or (len(conversation.turns) > MAX_MESSAGES and len(conversation.shown()) > MAX_MESSAGES)
+
+
+def is_near(prompt_tokens: int, window: Window) -> bool:
+    return window.limit is not None and prompt_tokens > NEAR * window.limit
 
 
 def reduction(

@@ -33,9 +33,9 @@ from schemas.telemetry import (
 from schemas.tools import ToolJob
 from services.coordinator.answer import Answer
 from services.coordinator.desk import Desk
-from services.coordinator.happenings import Happening, ModelRefused, ModelSaid, ToolBroke, ToolDone
+from services.coordinator.happenings import Happening, Measured, ModelRefused, ModelSaid, ToolBroke, ToolDone
 from services.coordinator.live import Live
-from services.coordinator.model_call import ModelCall, Piece
+from services.coordinator.model_call import ModelCall, Piece, count_tokens
 from shared.errors import Internal, MoontideError
 from shared.telemetry.request import request_attributes
 from shared.telemetry.span import Span
@@ -56,6 +56,7 @@ class Effects:
         self._model: asyncio.Task[None] | None = None
         self._call: tuple[CallKey, ModelCall] | None = None
         self._place = (0, 0)
+        self._measuring: asyncio.Task[None] | None = None
         self._tools: dict[str, asyncio.Task[None]] = {}
 
     @property
@@ -76,6 +77,16 @@ class Effects:
         self._place = (step, attempt)
         asking = self._ask(self._call[1], request, context, step, attempt, summary)
         self._model = asyncio.create_task(asking, name=f"model-{self._run_id}-{step}")
+
+    def measure(self, request: ChatRequest, context: RequestContext, message_count: int) -> None:
+        """How many tokens the prompt of a request has: costs nothing and changes nothing, so it has no intent."""
+        if self._measuring is None or self._measuring.done():
+            measuring = self._measure(request, context, message_count)
+            self._measuring = asyncio.create_task(measuring, name=f"measure-{self._run_id}")
+
+    async def _measure(self, request: ChatRequest, context: RequestContext, message_count: int) -> None:
+        tokens = await count_tokens(self._desk.bus, self._desk.clock, context, request)
+        await self._inbox.put(Measured(message_count, tokens))
 
     def forget_model(self) -> None:
         """Give up the call in flight, and what was received of it."""
@@ -99,7 +110,7 @@ class Effects:
 
     async def leave(self) -> None:
         """End the tasks of this process. Tools work on: the next owner finds their outcomes on record."""
-        tasks = [task for task in (self._model, *self._tools.values()) if task is not None]
+        tasks = [task for task in (self._model, self._measuring, *self._tools.values()) if task is not None]
         self._model = None
         self._tools.clear()
         for task in tasks:

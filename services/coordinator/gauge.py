@@ -23,6 +23,8 @@ class Gauge:
         self._tokens = self._weight
         """The same, put right by what was counted."""
         self._was_counted = False
+        self.is_measured = False
+        """Somebody counted this very prompt, and nothing was added since."""
 
     @property
     def prompt_tokens(self) -> int:
@@ -32,6 +34,7 @@ class Gauge:
         new = size_bytes / BYTES_PER_TOKEN + TURN_TOKENS
         self._weight += new
         self._tokens += new
+        self.is_measured = False
 
     def set_overhead(self, size_bytes: int) -> None:
         """System prompt and tools: part of every prompt, and of every count."""
@@ -45,15 +48,18 @@ class Gauge:
         self._tokens = float(usage.prompt_tokens + usage.completion_tokens)
         self._was_counted = True
 
-    def measured(self, prompt_tokens: int) -> None:
-        """Somebody counted the next prompt."""
-        self._tokens = float(prompt_tokens)
-        self._was_counted = True
+    def measured(self, prompt_tokens: int | None) -> None:
+        """Somebody counted the next prompt; None: it could not be counted, and the estimate stands."""
+        self.is_measured = True
+        if prompt_tokens is not None:
+            self._tokens = float(prompt_tokens)
+            self._was_counted = True
 
     def reduced(self, shown: Iterable[Turn]) -> None:
         left = weight(shown) + self._overhead
         self._tokens *= left / max(self._weight, 1.0)
         self._weight = left
+        self.is_measured = False
 
 
 def weight(turns: Iterable[Turn], hidden_through: int = 0) -> float:

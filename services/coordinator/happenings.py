@@ -47,6 +47,15 @@ class ModelRefused:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """The next prompt's length; None when the model's side could not be asked."""
+
+    message_count: int
+    """Of the conversation that was counted: later words make it old."""
+    prompt_tokens: int | None
+
+
+@dataclass(frozen=True)
 class ToolDone:
     finished: ToolFinished
 
@@ -69,4 +78,4 @@ class Draining:
     """This process stops: the run goes to another owner at its next clean point."""
 
 
-Happening = Prepared | NotPrepared | ModelSaid | ModelRefused | ToolDone | ToolBroke | Commanded | Draining
+Happening = Prepared | NotPrepared | ModelSaid | ModelRefused | Measured | ToolDone | ToolBroke | Commanded | Draining

@@ -32,7 +32,9 @@ async def prepare(desk: Desk, state: RunState) -> Prepared | NotPrepared:
     except MoontideError as error:
         return NotPrepared(error)
     window = Window(context_length=model.context_length, reserve=desk.config.output_reserve_tokens)
-    return Prepared(Limits(window=window, price=desk.prices.of(state.spec.model), catalogue=catalogue), tools)
+    price = desk.prices.of(state.spec.model)
+    limits = Limits(window=window, price=price, catalogue=catalogue, counts_tokens=model.counts_tokens)
+    return Prepared(limits, tools)
 
 
 def overhead_bytes(spec: RunSpec, catalogue: Catalogue) -> int:

@@ -34,6 +34,8 @@ class Limits:
     window: Window
     price: Price
     catalogue: Catalogue
+    counts_tokens: bool = False
+    """The model's side can be asked how long a prompt is."""
 
 
 class Rest(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +73,10 @@ class AwaitModel(msgspec.Struct, frozen=True, kw_only=True):
     """A model call is open: this owner's is in flight, an older owner's is asked again."""
 
 
+class Measure(msgspec.Struct, frozen=True, kw_only=True):
+    """How long the next prompt is has to be known better than by an estimate."""
+
+
 class Reduce(msgspec.Struct, frozen=True, kw_only=True):
     strategy: ContextStrategy
 
@@ -88,7 +94,20 @@ class Over(msgspec.Struct, frozen=True, kw_only=True):
     pass
 
 
-Decision = Rest | RunCalls | AskApproval | Resume | AskModel | AskSummary | AwaitModel | Reduce | AskPatch | End | Over
+Decision = (
+    Rest
+    | RunCalls
+    | AskApproval
+    | Resume
+    | AskModel
+    | AskSummary
+    | AwaitModel
+    | Measure
+    | Reduce
+    | AskPatch
+    | End
+    | Over
+)
 
 
 @dataclass
@@ -200,6 +219,8 @@ def _again(now: Situation) -> Decision:
 def _ask(now: Situation, step: int, attempt: int) -> Decision:
     """The model, or first a reduction of what it would have to read."""
     state, window = now.state, now.limits.window
+    if _needs_measure(now):
+        return Measure()
     full = now.refusals.too_long or context.is_full(state.conversation, _prompt_tokens(now), window)
     if not full:
         return AskModel(step=step, attempt=attempt, notes=_notes(now) if attempt == 1 else ())
@@ -213,6 +234,11 @@ def _ask(now: Situation, step: int, attempt: int) -> Decision:
         message = "the conversation does not fit the model's context, even without its past"
         return End(failure=Failure(code="run.context_full", message=message, status=409))
     return AskSummary() if strategy == "summary" else Reduce(strategy=strategy)
+
+
+def _needs_measure(now: Situation) -> bool:
+    near = context.is_near(_prompt_tokens(now), now.limits.window)
+    return now.limits.counts_tokens and near and not now.trail.gauge.is_measured and not now.refusals.too_long
 
 
 def _no_further(now: Situation) -> Failure | None:

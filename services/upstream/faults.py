@@ -20,6 +20,8 @@ REFUSALS = frozenset((400, 404, 405, 413, 415, 422, 501))
 _TRANSIENT = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529))
 Redact = Callable[[str], str]
 """A text of the endpoint without the key."""
+_TOO_LONG = ("context_length", "context length", "maximum context", "model token limit")
+"""What endpoints say of a request that does not fit, by the words of OpenAI, vLLM, SGLang and Moonshot."""
 _PARAM = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 
 
@@ -93,16 +95,18 @@ def _error(status: int, retry_after: float | None, told: dict[str, Any], *, quot
     if status == 404 and not told.get("message"):
         return Unavailable("upstream.not_found", "there is no chat endpoint at the configured url", status=502)
     if 400 <= status < 500 and status not in _TRANSIENT:
-        return BadInput("upstream.refused", _refused_text(status, told, param), param=param)
+        return _refused(status, told, param)
     return Unavailable("upstream.failed", f"the model's endpoint answered with HTTP {status}", status=502)
 
 
-def _refused_text(status: int, told: dict[str, Any], param: str | None) -> str:
+def _refused(status: int, told: dict[str, Any], param: str | None) -> BadInput:
     words = f"{told.get('code')} {told.get('message')}".lower()
-    if "context_length" in words or "context length" in words or "maximum context" in words:
-        return "the request is longer than the context of the endpoint's model"
+    if any(phrase in words for phrase in _TOO_LONG):  # the code that a tokenizer refuses with: callers may shorten
+        message = "the request is longer than the context of the endpoint's model"
+        return BadInput("chat.context_overflow", message, param=param)
     about = f" because of {param}" if param else ""
-    return f"the model's endpoint refused the request (HTTP {status}){about}; its words are in the trace"
+    message = f"the model's endpoint refused the request (HTTP {status}){about}; its words are in the trace"
+    return BadInput("upstream.refused", message, param=param)
 
 
 def _told(body: bytes, redact: Redact) -> dict[str, Any]:

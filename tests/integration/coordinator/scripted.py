@@ -114,19 +114,24 @@ class ScriptedModel:
 
 @asynccontextmanager
 async def serving_model(
-    bus: Bus, model: ScriptedModel, *, clock: Clock, context_length: int | None = 100_000, name: str = MODEL
+    bus: Bus,
+    model: ScriptedModel,
+    *,
+    clock: Clock,
+    context_length: int | None = 100_000,
+    service: str = names.SERVICE_UPSTREAM,
 ) -> AsyncIterator[ScriptedModel]:
     length = {"context_length": str(context_length)} if context_length else {}
     async with serve(
         bus,
         clock,
-        name=names.SERVICE_UPSTREAM,
-        subject=names.chat(name),
+        name=service,
+        subject=names.chat(MODEL),
         handler=model,
         body_type=ChatRequest,
         max_calls=16,
         version="1.0.0",
-        metadata={"model": name, "capabilities": "tools", **length},
+        metadata={"model": MODEL, "capabilities": "tools", **length},
         drain_seconds=0.2,
     ):
         yield model

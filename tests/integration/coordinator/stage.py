@@ -4,10 +4,10 @@ import asyncio
 import secrets
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -51,6 +51,7 @@ from tests.integration.coordinator.scripted import (
     standard_tools,
 )
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[3]
 READY_SECONDS = 30.0
 ENDED = ("finished", "failed", "cancelled")
@@ -98,6 +99,10 @@ class Client:
         return await self._stack.enter_async_context(
             serving_tools(self.bus, tools or standard_tools(self.bus, self.blobs), **options)
         )
+
+    async def beside(self, neighbour: AbstractAsyncContextManager[T]) -> T:
+        """Something else that is there until the end."""
+        return await self._stack.enter_async_context(neighbour)
 
     async def message(self, text: str) -> BlobRef:
         return await self.blobs.put(encode(Message(role="user", content=(TextPart(text=text),))))
