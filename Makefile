@@ -26,7 +26,7 @@ BFCL := .make/bfcl/bfcl_eval/data
 export MEDIA ASK
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit fuzz-api fuzz-language bench-encoding oracle layer long-context determinism chaos-engine prefixes soak between-forwards step-overhead int4 overhead size clean bench-grammar grammar-tools verify-self gold-calls
+.PHONY: help setup demo test check unit fuzz-api fuzz-language bench-encoding oracle layer long-context determinism chaos-engine prefixes soak between-forwards step-overhead int4 overhead size clean bench-grammar grammar-tools verify-self gold-calls mcp-conformance
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -107,6 +107,9 @@ verify-self: $(DEV) ## moontide judged by `moontide verify`, every check in both
 gold-calls: $(DEV) ## gold answers of a public function-calling benchmark through the whole path (CASES=), one JSON line
 	@[ -d $(BFCL) ] || $(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --target .make/bfcl bfcl-eval==2026.3.23
 	@$(BIN)/python -m tests.measure.gold_calls $(BFCL) --cases $(or $(CASES),0)
+
+mcp-conformance: $(DEV) ## the public MCP conformance suite against our client (npm installs it; 3 minutes), JSON last
+	@$(BIN)/python -m tests.conformance.mcp $(if $(CASES),--only "$(CASES)")
 
 setup: $(DEV) ## only install what demo and test need
 

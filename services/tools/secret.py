@@ -14,13 +14,14 @@ class Secret:
 
     path: Path
 
-    def read(self) -> str:
-        """Raises Unavailable(``tools.no_key``), status 502, when the file cannot be read or is empty."""
+    def read(self, *, lines: bool = False) -> str:
+        """``lines``: a key of several lines, as PEM is. Raises Unavailable(``tools.no_key``), status 502, when the file
+        cannot be read, is empty, or holds what no key does."""
         try:
             with self.path.open("rb") as file:
                 text = file.read(SECRET_BYTES).decode().strip()
         except (OSError, UnicodeError):
             text = ""
-        if not text or not text.isprintable():
+        if not text or not (text.replace("\n", "") if lines else text).isprintable():
             raise Unavailable("tools.no_key", f"the key file {self.path.name} cannot be used", status=502)
         return text

@@ -102,9 +102,9 @@ class McpServers(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path
     """Where the configuration lies."""
 
-    def text(self, value: Text) -> str:
+    def text(self, value: Text, *, lines: bool = False) -> str:
         """The value, or what its file holds now. Raises Unavailable(``tools.no_key``)."""
-        return value if isinstance(value, str) else Secret(self.folder / value.file).read()
+        return value if isinstance(value, str) else Secret(self.folder / value.file).read(lines=lines)
 
 
 def read_servers(path: Path) -> McpServers:

@@ -30,7 +30,7 @@ def authentication(url: str, known: ClientCredentials | None, config: McpServers
     signing = SignedJWTParameters(
         issuer=known.client_id,
         subject=known.client_id,
-        signing_key=config.text(known.private_key),
+        signing_key=config.text(known.private_key, lines=True),
         signing_algorithm=known.algorithm,
     )
     return PrivateKeyJWTOAuthProvider(
