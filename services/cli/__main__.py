@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from services.cli import analyze, bench, chat, checkpoint, config, doctor, keys, plan, terminal, trace, up
+from services.cli import analyze, audit, bench, chat, checkpoint, config, doctor, keys, plan, terminal, trace, up
 from services.cli.supervisor import StackFailed
 from services.cli.verify import command as verify
 from shared.config import ConfigError
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=_version())
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (analyze, chat, up, trace, verify, plan, bench, checkpoint, keys, doctor):
+    for command in (analyze, chat, up, trace, verify, plan, bench, checkpoint, keys, audit, doctor):
         command.add_parser(commands)
     return top
 

@@ -86,6 +86,15 @@ class Broker:
         _write_private(directory / "nats.conf", configuration)
         return broker
 
+    @classmethod
+    def running(cls, directory: Path) -> BusConfig:
+        """What a client needs of the broker that somebody else runs in ``directory``. Raises Unavailable."""
+        port = directory / "port"
+        if not port.exists():
+            raise Unavailable("broker.missing", f"no broker has run in {directory}")
+        url = f"nats://{HOST}:{port.read_text().strip()}"
+        return BusConfig(nats_url=url, user=USER, password_file=directory / "password")
+
     @property
     def url(self) -> str:
         return f"nats://{HOST}:{self._port}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from shared.bus.fake_streams import Stream, matches
 from shared.bus.interface import StoredMessage
-from shared.errors import Unavailable
+from shared.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
     from shared.bus.fake import FakeBroker
@@ -73,11 +73,11 @@ class FakeLogs:
     async def read_log(
         self, stream: str, subject: str, *, after_sequence: int = 0, limit: int = 256
     ) -> list[StoredMessage]:
-        kept = [stored for stored in self._stream(stream).kept() if matches(subject, stored.subject)]
+        kept = [stored for stored in self._read(stream).kept() if matches(subject, stored.subject)]
         return [stored.message() for stored in kept if stored.sequence > after_sequence][:limit]
 
     async def read_last(self, stream: str, subjects: Sequence[str]) -> list[StoredMessage]:
-        found = [self._stream(stream).last(subject) for subject in subjects]
+        found = [self._read(stream).last(subject) for subject in subjects]
         return [stored.message() for stored in found if stored is not None]
 
     async def last_of(self, stream: str, subject: str) -> StoredMessage | None:
@@ -103,5 +103,12 @@ class FakeLogs:
         if self._killed:
             raise Unavailable("bus.timeout", "nobody answered in time")
         if name not in self._broker.streams:
-            raise Unavailable("bus.no_stream", "no stream stores this subject")
+            raise NotFound("bus.not_found", "the stream or its reader does not exist")
         return self._broker.streams[name]
+
+    def _read(self, name: str) -> Stream:
+        """As a read finds it: who answers for a stream that is not there is nobody."""
+        try:
+            return self._stream(name)
+        except NotFound as error:
+            raise Unavailable("bus.no_stream", "no stream stores this subject") from error

@@ -12,7 +12,7 @@ from shared.bus.broker import Broker
 from shared.bus.connection import connect
 from shared.bus.fake import FakeBroker
 from shared.bus.interface import Bus
-from shared.errors import Busy, MoontideError, Unavailable
+from shared.errors import Busy, NotFound, Unavailable
 
 OpenBus = Callable[[], AbstractAsyncContextManager[Bus]]
 
@@ -171,9 +171,12 @@ async def test_the_latest_of_each_subject_is_kept_for_a_while(open_bus: OpenBus,
                 await asyncio.sleep(0.05)
 
 
-async def test_a_stream_that_is_not_there_is_unavailable_or_not_found(open_bus: OpenBus, word: str) -> None:
+async def test_a_stream_that_is_not_there_is_told(open_bus: OpenBus, word: str) -> None:
     async with open_bus() as bus:
-        for asked in (bus.read_log(word, word), bus.last_of(word, word), bus.subjects_of(word, word)):
-            with pytest.raises(MoontideError) as error:
+        for asked in (bus.last_of(word, word), bus.subjects_of(word, word), bus.first_sequence(word)):
+            with pytest.raises(NotFound):
                 await asked
-            assert error.value.status in (404, 503)
+        for asked in (bus.read_log(word, word), bus.read_last(word, [word])):
+            with pytest.raises(Unavailable) as error:
+                await asked
+            assert error.value.code == "bus.no_stream"
