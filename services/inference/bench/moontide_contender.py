@@ -51,7 +51,7 @@ class MoontideContender:
             torch.tensor([chosen_experts(call, config.num_experts_per_tok, config.n_routed_experts)] * rows)
             for call in range(calls)
         ]
-        weights = layer.mlp.experts.prepared
+        weights = layer.mlp.ready
         with torch.inference_mode():
             started = time.perf_counter()
             for indices in chosen:
