@@ -16,6 +16,7 @@ from torch import Tensor
 
 from schemas.generation import MediaSpan
 from schemas.shards import Forward, ForwardDone, SequenceOpened, ShardReady, Slice, TokenDrawn
+from services.inference.choice import Desk
 from services.inference.compute import ComputeThread
 from services.inference.sampling import Sampler
 from shared.model.batch import ForwardBatch, Segment
@@ -46,6 +47,7 @@ class Layers:
         self._text, self._pool = network.language_model, pool
         self._running: dict[int, Running] = {}
         self._media: dict[str, Tensor] = {}
+        self._desk = Desk(network.language_model.config.vocab_size)
 
     def clear(self) -> None:
         self._running.clear()
@@ -83,7 +85,7 @@ class Layers:
                 running.pages = np.concatenate((running.pages[: piece.pages_from], changed))
 
     def _opened(self, opened: SequenceOpened) -> Running:
-        return Running(Sampler(opened, self._text.config.vocab_size), np.empty(0, dtype=np.int32))
+        return Running(Sampler(opened, self._desk), np.empty(0, dtype=np.int32))
 
     def _hidden(self, slices: tuple[Slice, ...]) -> tuple[Tensor, Tensor]:
         """Hidden states [T, D] of all rows, and the last row of each slice [G]."""

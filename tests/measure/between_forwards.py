@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from schemas.shards import Draw, Forward, ForwardDone, SamplingRule, SequenceOpened, ShardReady, TokenDrawn
+from services.inference.choice import Desk
 from services.inference.engine import Engine
 from services.inference.generation import Generation
 from services.inference.options import EngineOptions
@@ -61,7 +62,8 @@ async def engine_milliseconds() -> float:
 
 def sampling_milliseconds(rule: SamplingRule, vocabulary: int) -> float:
     logits = (np.random.default_rng(1).normal(size=(BATCH, vocabulary)) * 3).astype(np.float32)
-    samplers = [Sampler(SequenceOpened(sequence=row, rule=rule), vocabulary) for row in range(BATCH)]
+    desk = Desk(vocabulary)
+    samplers = [Sampler(SequenceOpened(sequence=row, rule=rule), desk) for row in range(BATCH)]
     started, rounds = time.perf_counter(), 10
     for position in range(rounds):
         for sampler, row in zip(samplers, logits, strict=True):

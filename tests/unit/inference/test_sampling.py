@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from schemas.shards import Draw, SamplingRule, SequenceOpened
 from services.inference.admission import encode_ids
-from services.inference.sampling import Row, Sampler, choose, logprobs, ranked, uniform
+from services.inference.choice import Desk, Row, choose, ranked
+from services.inference.sampling import Sampler, logprobs, uniform
 from shared.errors import BadInput
 
 
@@ -28,7 +29,7 @@ def draw(
         context=encode_ids(prompt or []),
         emitted=encode_ids(emitted or []),
     )
-    return Sampler(opened, len(row)).draw(row, Draw(position=position)).token
+    return Sampler(opened, Desk(len(row))).draw(row, Draw(position=position)).token
 
 
 def test_temperature_zero_takes_the_lowest_of_equal_largest() -> None:
@@ -90,7 +91,7 @@ def test_cuts_by_partition_are_those_of_a_full_sort(
 ) -> None:
     row = (np.random.default_rng(seed).normal(size=size).round(2) * spread).astype(np.float32)  # with many ties
     rule = SamplingRule(temperature=temperature, top_p=top_p, top_k=min(top_k, size), min_p=min_p)
-    assert choose(row, rule, number) == plain_choice(row, rule, number)
+    assert choose(row, rule, number, Desk(size)) == plain_choice(row, rule, number)
     count = min(17, size)
     assert ranked(row, count).tolist() == np.argsort(-row, kind="stable")[:count].tolist()
 
@@ -101,7 +102,7 @@ def test_forbidden_and_masked_ids_are_never_chosen() -> None:
     forbidden = bit_set([best, 3], 50)
     assert draw(row, temperature=0.0, forbidden=forbidden) != best
     assert not {draw(row, seed=seed, temperature=5.0, forbidden=forbidden) for seed in range(200)} & {best, 3}
-    sampler = Sampler(SequenceOpened(sequence=1, rule=SamplingRule(temperature=2.0)), 50)
+    sampler = Sampler(SequenceOpened(sequence=1, rule=SamplingRule(temperature=2.0)), Desk(50))
     assert {sampler.draw(row, Draw(position=n, mask=bit_set([4, 7], 50))).token for n in range(60)} == {4, 7}
     with pytest.raises(BadInput) as refused:
         sampler.draw(row, Draw(position=0, mask=bit_set([], 50)))
@@ -122,7 +123,7 @@ def test_penalties_and_bias_follow_their_definitions() -> None:
 
 def test_kept_tokens_count_and_drawing_alone_changes_nothing() -> None:
     row = np.array([2.0, 1.9], dtype=np.float32)
-    sampler = Sampler(SequenceOpened(sequence=1, rule=SamplingRule(presence_penalty=0.2)), 2)
+    sampler = Sampler(SequenceOpened(sequence=1, rule=SamplingRule(presence_penalty=0.2)), Desk(2))
     assert [sampler.draw(row, Draw(position=0)).token for _ in range(3)] == [0, 0, 0]
     sampler.keep(0)
     assert sampler.draw(row, Draw(position=1)).token == 1
@@ -131,14 +132,14 @@ def test_kept_tokens_count_and_drawing_alone_changes_nothing() -> None:
 def test_logprobs_are_those_of_the_models_own_logits() -> None:
     row = logits()
     expected = row.astype(np.float64) - np.log(np.exp(row.astype(np.float64)).sum())
-    found = logprobs(row, 5, 3)
+    found = logprobs(row, 5, 3, Desk(50))
     assert found.chosen == pytest.approx(expected[5], abs=1e-12)
     assert found.top_ids == tuple(np.argsort(-row)[:3])
     assert found.top == pytest.approx(expected[list(found.top_ids)], abs=1e-12)
     opened = SequenceOpened(sequence=1, rule=SamplingRule(temperature=0.0, top_logprobs=1, logit_bias=((5, 50.0),)))
-    drawn = Sampler(opened, 50).draw(row, Draw(position=0))
+    drawn = Sampler(opened, Desk(50)).draw(row, Draw(position=0))
     assert drawn.token == 5
     assert drawn.logprobs is not None
     assert drawn.logprobs.chosen == found.chosen
-    forced = Sampler(opened, 50).draw(row, Draw(position=0, forced=9))
+    forced = Sampler(opened, Desk(50)).draw(row, Draw(position=0, forced=9))
     assert forced.token == 9
