@@ -14,8 +14,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from kernels.cpu.layer import WholeLayer
 from kernels.cpu.library import instruction_sets, library
 from kernels.cpu.operations import CpuOperations
+from kernels.layer import Layer
 from kernels.reference.operations import ReferenceOperations
 from kernels.weights import Done, ExpertWeights, HeadWeights, Int4, LinearWeight, Matrix, keep
 
@@ -40,6 +42,7 @@ class Operations(Protocol):
     def latent_attention(
         self, query: Tensor, pool: Tensor, tables: Tensor, sequences: Tensor, positions: Tensor, scale: float, rank: int
     ) -> Tensor: ...
+    def whole_layer(self, layer: Layer) -> WholeLayer | None: ...
     def set_threads(self, count: int) -> None: ...
     def threads(self) -> int: ...
 
@@ -56,6 +59,12 @@ def load(name: str | None = None) -> Operations:
         return ReferenceOperations()
     found.moontide_set_threads(torch.get_num_threads())
     return CpuOperations(found, chosen.removeprefix("cpu-"))
+
+
+def whole_layer(layer: Layer) -> WholeLayer | None:
+    """A decoder layer at once, where this machine has that: called with hidden states [T, D], ``layer.Rows`` and the
+    layer's pages, it writes latents and returns hidden states. Bit for bit what its operations one by one give."""
+    return _for(layer.input_norm).whole_layer(layer)
 
 
 def implementations() -> tuple[str, ...]:

@@ -2,15 +2,15 @@
 // Returns 0, or a negative number that names what was wrong.
 #include <new>
 
+#include "checked.h"
 #include "common.h"
+#include "layer.h"
 
 #define MOONTIDE_API extern "C" __attribute__((visibility("default")))
 
 namespace {
 
 using namespace moontide;
-
-constexpr int64_t OUT_OF_RANGE = -1, OUT_OF_MEMORY = -2;
 
 bool supported(int64_t isa) {
     if (isa == 0) return true;
@@ -70,22 +70,8 @@ MOONTIDE_API int64_t moontide_experts(int64_t isa, const int64_t* shapes, const 
                                       const int64_t* chosen, void* inner, void* out, int64_t rows, int64_t slots,
                                       int64_t outputs, int64_t x_row, int64_t x_bf16) {
     return guarded([&] {
-        const Experts job{matrices(shapes, wide, wide_scales), matrices(shapes + 4, narrow, narrow_scales), x, chosen,
-                          inner, out, rows, slots, outputs, x_row, x_bf16 != 0};
-        const int64_t count = rows * slots, experts = job.down.count;
-        int64_t* first = static_cast<int64_t*>(room(ORDER, (experts + 2 + count) * 8)) + 1;  // first[-1] is spare
-        int64_t* order = first + experts + 1;
-        memset(first - 1, 0, (experts + 2) * 8);
-        for (int64_t i = 0; i < count; ++i) {
-            if (chosen[i] < 0 || chosen[i] >= experts) return OUT_OF_RANGE;
-            ++first[chosen[i] + 1];
-        }
-        for (int64_t e = 0; e < experts; ++e) first[e + 1] += first[e];
-        for (int64_t i = 0; i < count; ++i) order[first[chosen[i]]++] = i;
-        for (int64_t e = experts; e > 0; --e) first[e] = first[e - 1];
-        first[0] = 0;
-        table(isa)->experts(job, order, first);
-        return int64_t(0);
+        return checked_experts(*table(isa), {matrices(shapes, wide, wide_scales), matrices(shapes + 4, narrow, narrow_scales),
+                                             x, chosen, inner, out, rows, slots, outputs, x_row, x_bf16 != 0});
     });
 }
 
@@ -94,37 +80,32 @@ MOONTIDE_API int64_t moontide_attention(int64_t isa, const void* query, const vo
                                         int64_t heads, int64_t width, int64_t rank, int64_t page, int64_t pages,
                                         int64_t table_rows, int64_t table_row, float scale, int64_t is_bf16) {
     return guarded([&] {
-        for (int64_t t = 0; t < rows; ++t) {
-            if (sequences[t] < 0 || sequences[t] >= table_rows) return OUT_OF_RANGE;
-            if (positions[t] < 0 || positions[t] / page >= table_row) return OUT_OF_RANGE;
-            for (int64_t i = 0; i <= positions[t] / page; ++i) {
-                const int32_t held = tables[sequences[t] * table_row + i];
-                if (held < 0 || held >= pages) return OUT_OF_RANGE;
-            }
-        }
-        table(isa)->attention({query, pool, tables, sequences, positions, out, rows, heads, width, rank, page, pages,
-                               table_row, scale, is_bf16 != 0});
-        return int64_t(0);
+        return checked_attention(*table(isa), {query, pool, tables, sequences, positions, out, rows, heads, width, rank, page,
+                                               pages, table_row, scale, is_bf16 != 0}, table_rows);
     });
 }
 
 MOONTIDE_API int64_t moontide_rms_norm(int64_t isa, const void* x, const void* weight, void* out, int64_t rows,
                                        int64_t columns, int64_t x_row, float eps, int64_t is_bf16) {
-    table(isa)->rms_norm({x, weight, nullptr, out, rows, 1, columns, x_row, 0, eps, is_bf16 != 0});
+    table(isa)->rms_norm({x, weight, nullptr, out, rows, 1, columns, x_row, 0, columns, 0, eps, is_bf16 != 0});
     return 0;
 }
 
 MOONTIDE_API int64_t moontide_rotate(int64_t isa, const void* x, const void* cosine, const void* sine, void* out,
                                      int64_t rows, int64_t slots, int64_t columns, int64_t x_row, int64_t x_slot,
                                      int64_t is_bf16) {
-    table(isa)->rotate({x, cosine, sine, out, rows, slots, columns, x_row, x_slot, 0.0f, is_bf16 != 0});
+    table(isa)->rotate({x, cosine, sine, out, rows, slots, columns, x_row, x_slot, slots * columns, columns, 0.0f, is_bf16 != 0});
     return 0;
 }
 
 MOONTIDE_API int64_t moontide_weighted_sum(int64_t isa, const void* x, const void* weights, void* out, int64_t rows,
                                            int64_t slots, int64_t columns, int64_t is_bf16) {
-    table(isa)->weighted_sum({x, weights, nullptr, out, rows, slots, columns, 0, 0, 0.0f, is_bf16 != 0});
+    table(isa)->weighted_sum({x, weights, nullptr, out, rows, slots, columns, 0, 0, columns, 0, 0.0f, is_bf16 != 0});
     return 0;
+}
+
+MOONTIDE_API int64_t moontide_layer(int64_t isa, const LayerWeights* weights, const LayerInput* input) {
+    return guarded([&] { return run_layer(*table(isa), *weights, *input); });
 }
 
 // Rows of one plain matrix [N, K] to panels first, first + step, … of a zeroed destination.

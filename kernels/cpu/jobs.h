@@ -19,6 +19,7 @@ enum Format : int64_t { BF16 = 0, F32 = 1, INT4 = 2 };
 
 constexpr int64_t LANES = 16, PANELS = 4, BLOCK = LANES * PANELS, GROUP = 32;
 constexpr int64_t KEYS = 64;   // keys of one block of the online softmax, counted from position 0
+constexpr int64_t MOST_CHOSEN = 64;  // experts per row, in a whole layer
 constexpr int64_t SPAN = 512;  // keys that are summed before they are merged, counted from position 0
 
 struct Matrices {
@@ -71,7 +72,7 @@ struct Rows {
     const void *x, *other;  // other: weight, or cosines and sines, or weights of a sum
     const void* third;
     void* out;
-    int64_t rows, slots, columns, x_row, x_slot;
+    int64_t rows, slots, columns, x_row, x_slot, out_row, out_slot;
     float eps;
     bool is_bf16;
 };
@@ -84,6 +85,7 @@ struct Table {
     void (*rms_norm)(const Rows&);
     void (*rotate)(const Rows&);
     void (*weighted_sum)(const Rows&);
+    void (*add)(const Rows&);
 };
 
 const Table* generic_table();

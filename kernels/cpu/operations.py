@@ -10,8 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from kernels.cpu.layer import WholeLayer, takes
 from kernels.cpu.library import INSTRUCTION_SETS, checked
 from kernels.cpu.panels import Panels, pack
+from kernels.layer import Layer
 from kernels.weights import PLAIN, Done, ExpertWeights, HeadWeights, LinearWeight, Matrices, Matrix, keep
 
 _X_BF16, _OUT_BF16, _SIGMOID = 1, 2, 4
@@ -125,6 +127,9 @@ class CpuOperations:
         sizes = *query.shape, rank, pool.shape[1], len(pool), *tables.shape, scale, _bf16(query.dtype)
         checked(self._library.moontide_attention(self._isa, *(tensor.data_ptr() for tensor in tensors), *sizes))
         return result
+
+    def whole_layer(self, layer: Layer) -> WholeLayer | None:
+        return WholeLayer(self._library, self._isa, layer) if takes(layer) else None
 
     def set_threads(self, count: int) -> None:
         self._library.moontide_set_threads(count)

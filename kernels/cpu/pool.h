@@ -13,10 +13,10 @@ void for_each_item(int64_t items, Body&& body) {
     run_items(items, [](void* data, int64_t item) { (*static_cast<Body*>(data))(item); }, &body);
 }
 
-enum Slot { CALLER, ORDER, TOUCHED, POINTERS, ATTENTION, SLOTS };
+enum Slot { CALLER, ORDER, TOUCHED, LAYER, POINTERS, ATTENTION, SLOTS };
 
-// Room of the calling thread for one purpose, kept until the thread ends. CALLER, ORDER and TOUCHED are for who calls,
-// the others for whoever does an item.
+// Room of the calling thread for one purpose, kept until the thread ends. CALLER, ORDER, TOUCHED and LAYER are for
+// who calls, the others for whoever does an item.
 void* room(Slot slot, int64_t bytes);
 
 }  // namespace moontide

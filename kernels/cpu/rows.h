@@ -35,7 +35,7 @@ void run_rms_norm(const Rows& job) {
                 x = Isa::widen(rounded_x);
             }
             const F weight = get(at(job.other, narrow, k), narrow, job.columns - k);
-            put(at(job.out, narrow, row * job.columns + k), narrow, Isa::mul(weight, x), job.columns - k);
+            put(at(job.out, narrow, row * job.out_row + k), narrow, Isa::mul(weight, x), job.columns - k);
         }
     });
 }
@@ -46,7 +46,7 @@ void run_rotate(const Rows& job) {
     for_each_row(job.rows, job.slots * job.columns, [&](int64_t row) {
         const float *cosine = static_cast<const float*>(job.other) + row * half, *sine = static_cast<const float*>(job.third) + row * half;
         for (int64_t slot = 0; slot < job.slots; ++slot) {
-            const int64_t from = row * job.x_row + slot * job.x_slot, to = (row * job.slots + slot) * job.columns;
+            const int64_t from = row * job.x_row + slot * job.x_slot, to = row * job.out_row + slot * job.out_slot;
             for (int64_t i = 0; i < half; ++i) {
                 float even, odd;
                 if (job.is_bf16) {
@@ -80,7 +80,18 @@ void run_weighted_sum(const Rows& job) {
                 const F scaled = Isa::mul(x, Isa::set1(weights[slot]));
                 sum = slot ? Isa::add(sum, scaled) : scaled;
             }
-            put(at(job.out, job.is_bf16, row * job.columns + k), job.is_bf16, sum, job.columns - k);
+            put(at(job.out, job.is_bf16, row * job.out_row + k), job.is_bf16, sum, job.columns - k);
+        }
+    });
+}
+
+// x [T, D] plus other [T, D].
+void run_add(const Rows& job) {
+    for_each_row(job.rows, job.columns, [&](int64_t row) {
+        for (int64_t k = 0; k < job.columns; k += LANES) {
+            const F one = get(at(job.x, job.is_bf16, row * job.x_row + k), job.is_bf16, job.columns - k);
+            const F other = get(at(job.other, job.is_bf16, row * job.x_row + k), job.is_bf16, job.columns - k);
+            put(at(job.out, job.is_bf16, row * job.out_row + k), job.is_bf16, Isa::add(one, other), job.columns - k);
         }
     });
 }

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kernels.formats import INT4_GROUP
+from kernels.layer import Layer
 from kernels.reference.elementary import TEMPORARY, dots, exp, fold, sigmoid
 from kernels.reference.int4 import unpack_int4_ref
 from kernels.weights import (
@@ -95,6 +96,9 @@ class ReferenceOperations:
             owned = tables[sequences[rows]]
             result[rows] = _attend(query[rows], pool, owned, positions[rows], scale, rank).to(query.dtype)
         return result
+
+    def whole_layer(self, layer: Layer) -> None:
+        """Operation by operation is the reference."""
 
     def set_threads(self, count: int) -> None:
         """Bits do not depend on it, and torch has its own setting."""

@@ -63,6 +63,8 @@ def load(
         shards.check(_tensors(held), known=(tensor.name for tensor in _tensors(plan)))
         filling = Filling(network, shards, dtype or computed(config.dtype), torch.device(device), prepared)
         filling.run(held, progress)
+        if prepared:
+            network.language_model.join()
         return Checkpoint(config, network, weights_digest(directory, shards.files))
 
 

@@ -8,6 +8,8 @@ Letters: T rows, D hidden size, W vocabulary. Module names are the released tens
 import torch
 from torch import Tensor, nn
 
+from kernels.cpu.layer import WholeLayer
+from kernels.layer import Rows
 from shared.model.attention import LatentAttention
 from shared.model.batch import ForwardBatch
 from shared.model.config import TextConfig
@@ -16,6 +18,7 @@ from shared.model.linear import AnyLinear, Linear
 from shared.model.norm import RMSNorm
 from shared.model.pages import PagePool
 from shared.model.rope import RotaryTable
+from shared.model.whole import whole
 
 
 class DecoderLayer(nn.Module):
@@ -28,10 +31,26 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         dense = config.is_dense(layer)
         self.mlp = SwiGLU(config.hidden_size, config.intermediate_size) if dense else MixtureOfExperts(config)
+        self._whole: WholeLayer | None = None
 
     def forward(self, h: Tensor, cos: Tensor, sin: Tensor, batch: ForwardBatch, latents: Tensor) -> Tensor:
+        if self._whole is not None:
+            rows = Rows(cos, sin, batch.slots, batch.tables, batch.owners, batch.positions)
+            return self._whole(h, rows, latents)
         h = h + self.self_attn(self.input_layernorm(h), cos, sin, batch, latents)
         return h + self.mlp(self.post_attention_layernorm(h))
+
+    def join(self) -> None:
+        """From now on in one call, where the kernels have that. The weights are prepared."""
+        self._whole = whole(self)
+
+    def part(self) -> None:
+        """Operation by operation again."""
+        self._whole = None
+
+    @property
+    def is_whole(self) -> bool:
+        return self._whole is not None
 
     @property
     def is_here(self) -> bool:
@@ -76,6 +95,11 @@ class TextModel(nn.Module):
         """Those that this process holds."""
         return [layer for layer in self.model.layers if isinstance(layer, DecoderLayer) and layer.is_here]
 
+    def join(self) -> None:
+        """Each layer in one call, where the kernels have that. The weights are prepared."""
+        for layer in self.layers:
+            layer.join()
+
     def new_pool(self, pages: int) -> PagePool:
         """Pages for the layers that are here."""
         return PagePool(self.config, len(self.layers), pages, self.dtype, self.device)
@@ -92,12 +116,16 @@ class TextModel(nn.Module):
         """
         if len(h) != batch.rows or batch.pages_end > pool.pages:
             raise ValueError(f"{len(h)} rows for {batch.rows}, pages to {batch.pages_end} of {pool.pages}")
-        if self._rotary is None:
-            self._rotary = RotaryTable(self.config, self.device)
-        cos, sin = self._rotary.rows(batch.positions + offset)
+        cos, sin = self.rotary(batch.positions + offset)
         for layer, latents in zip(self.layers, pool.latents, strict=True):
             h = layer(h, cos, sin, batch, latents)
         return h if self.model.norm.weight.is_meta else self.model.norm(h)
+
+    def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and sin, [T, P/2] float32, of positions [T]."""
+        if self._rotary is None:
+            self._rotary = RotaryTable(self.config, self.device)
+        return self._rotary.rows(positions)
 
     def logits(self, h: Tensor) -> Tensor:
         """[T, D] hidden states to [T, W] float32."""

@@ -106,6 +106,11 @@ class MixtureOfExperts(Prepared[ExpertWeights]):
         mixed = dispatch.weighted_sum(self.routed(x, experts), weights)
         return mixed if self.shared_experts is None else mixed + self.shared_experts(x)
 
+    @property
+    def is_complete(self) -> bool:
+        """Every expert is in this process."""
+        return self.ready.gate_up.count == len(self.experts)
+
     def routed(self, x: Tensor, experts: Tensor) -> Tensor:
         """Rows [T, K, D] of experts [T, K] that are here."""
         held = self.ready

@@ -32,6 +32,10 @@ class Prepared(nn.Module, Generic[W]):
     def ready(self) -> W:
         return self.lay_out() if self._ready is None else self._ready
 
+    @property
+    def is_prepared(self) -> bool:
+        return self._ready is not None
+
     def prepare(self, done: Done = keep) -> None:
         """Keep the kernels' form, and only that."""
         if self._ready is None:

@@ -56,6 +56,7 @@ class Network(nn.Module):
         for layer in self.language_model.layers:
             prepare(layer)
         prepare(self.language_model.lm_head)
+        self.language_model.join()
 
     def held_tensors(self) -> Iterator[Tensor]:
         """Every weight in memory, in whatever form."""

@@ -1,0 +1,143 @@
+"""A whole decoder layer by one call of the compiled library: the structs of ``layer.h``, filled in once.
+
+Input: ``kernels.layer.Layer``. Output: ``WholeLayer``, or None for weights that the call does not take.
+"""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from kernels.cpu.library import checked
+from kernels.cpu.panels import Panels
+from kernels.layer import Layer, Rows
+from kernels.weights import ExpertWeights, HeadWeights, LinearWeight
+
+_POINTER, _NUMBER, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+MOST_CHOSEN = 64
+
+
+class _Matrices(ctypes.Structure):
+    _fields_ = (
+        ("values", _POINTER),
+        ("scales", _POINTER),
+        ("format", _NUMBER),
+        ("count", _NUMBER),
+        ("blocks", _NUMBER),
+        ("columns", _NUMBER),
+    )
+
+
+_MATRICES = ("query_down", "query", "latent", "keys", "values", "out", "router")
+_PAIRS = ("gate_up", "down", "shared_gate_up", "shared_down")
+_NORMS = ("input_norm", "query_norm", "latent_norm", "inner_norm", "bias")
+_SIZES = ("hidden", "heads", "nope", "rope", "value", "rank", "query_rank", "chosen", "normalise", "is_bf16")
+_FLOATS = ("eps", "latent_eps", "scale", "routed_scale")
+
+
+class _Weights(ctypes.Structure):
+    _fields_ = (
+        *((name, _Matrices) for name in _MATRICES + _PAIRS),
+        *((name, _POINTER) for name in _NORMS),
+        *((name, _NUMBER) for name in _SIZES),
+        *((name, _FLOAT) for name in _FLOATS),
+    )
+
+
+class _Input(ctypes.Structure):
+    _fields_ = (
+        *(
+            (name, _POINTER)
+            for name in ("h", "out", "cosine", "sine", "slots", "tables", "owners", "positions", "pool")
+        ),
+        *((name, _NUMBER) for name in ("rows", "page", "pages", "table_rows", "table_row")),
+    )
+
+
+class WholeLayer:
+    """Keeps the tensors that the struct points to."""
+
+    def __init__(self, library: ctypes.CDLL, isa: int, layer: Layer) -> None:
+        self._library, self._isa, self._layer = library, isa, layer
+        self._dtype, self._width = layer.input_norm.dtype, _rank(layer) + layer.rope
+        self._hidden = len(layer.input_norm)
+        self._weights = _filled(layer)
+
+    def __call__(self, h: Tensor, rows: Rows, latents: Tensor) -> Tensor:
+        """[T, D] to [T, D]; ``latents`` [pages, PAGE, R + P] is written at the rows' slots."""
+        count = len(h)
+        if h.shape != (count, self._hidden) or h.dtype != self._dtype or not h.is_contiguous():
+            raise ValueError(f"contiguous rows [T, {self._hidden}] in {self._dtype} are expected")
+        if latents.shape[2] != self._width or latents.dtype != self._dtype or not latents.is_contiguous():
+            raise ValueError(f"contiguous pages [pages, PAGE, {self._width}] in {self._dtype} are expected")
+        _check(rows, count, self._layer.rope)
+        result = torch.empty_like(h)
+        tensors = h, result, rows.cos, rows.sin, rows.slots, rows.tables, rows.owners, rows.positions, latents
+        places = [tensor.data_ptr() for tensor in tensors]
+        given = _Input(*places, count, latents.shape[1], len(latents), *rows.tables.shape)
+        checked(self._library.moontide_layer(self._isa, ctypes.byref(self._weights), ctypes.byref(given)))
+        return result
+
+
+def takes(layer: Layer) -> bool:
+    """Whether the call knows this layer: panels without padding, norms in one dtype, not too many experts per row."""
+    pieces = [getattr(layer, name) for name in _MATRICES] + [layer.experts, layer.shared]
+    panels = [matrices for piece in pieces if piece is not None for matrices in _matrices(piece)]
+    norms = [getattr(layer, name) for name in _NORMS if getattr(layer, name) is not None and name != "bias"]
+    alike = {norm.dtype for norm in norms} <= {torch.bfloat16} or {norm.dtype for norm in norms} <= {torch.float32}
+    alike = alike and (layer.bias is None or layer.bias.dtype == torch.float32)
+    whole = all(isinstance(one, Panels) and one.padded == one.columns for one in panels)
+    return whole and alike and layer.chosen <= min(MOST_CHOSEN, layer.experts.down.count)
+
+
+def _matrices(piece: LinearWeight | HeadWeights | ExpertWeights) -> list[object]:
+    return [piece.gate_up, piece.down] if isinstance(piece, ExpertWeights) else [piece.matrices]
+
+
+def _rank(layer: Layer) -> int:
+    return len(layer.latent_norm)
+
+
+def _filled(layer: Layer) -> _Weights:
+    weights = _Weights(
+        hidden=len(layer.input_norm),
+        heads=layer.keys.matrices.count,
+        nope=layer.keys.matrices.columns,
+        rope=layer.rope,
+        value=layer.values.matrices.rows,
+        rank=_rank(layer),
+        query_rank=0 if layer.query_norm is None else len(layer.query_norm),
+        chosen=layer.chosen,
+        normalise=layer.normalise,
+        is_bf16=layer.input_norm.dtype == torch.bfloat16,
+        eps=layer.eps,
+        latent_eps=layer.latent_eps,
+        scale=layer.softmax_scale,
+        routed_scale=layer.routed_scale,
+    )
+    for name in _MATRICES:
+        piece = getattr(layer, name)
+        setattr(weights, name, _Matrices() if piece is None else _struct(piece.matrices))
+    for prefix, pair in (("", layer.experts), ("shared_", layer.shared)):
+        setattr(weights, f"{prefix}gate_up", _Matrices() if pair is None else _struct(pair.gate_up))
+        setattr(weights, f"{prefix}down", _Matrices() if pair is None else _struct(pair.down))
+    for name in _NORMS:
+        tensor = getattr(layer, name)
+        setattr(weights, name, None if tensor is None else tensor.data_ptr())
+    return weights
+
+
+def _struct(matrices: object) -> _Matrices:
+    assert isinstance(matrices, Panels)
+    return _Matrices(matrices.address, matrices.scale_address, *matrices.shape)
+
+
+def _check(rows: Rows, count: int, rope: int) -> None:
+    for table in (rows.cos, rows.sin):
+        if table.shape != (count, rope // 2) or table.dtype != torch.float32 or not table.is_contiguous():
+            raise ValueError(f"contiguous cosines and sines [{count}, {rope // 2}] in float32 are expected")
+    for numbers in (rows.slots, rows.owners, rows.positions):
+        if numbers.shape != (count,) or numbers.dtype != torch.int64 or not numbers.is_contiguous():
+            raise ValueError(f"contiguous indices [{count}] in int64 are expected")
+    if rows.tables.dim() != 2 or rows.tables.dtype != torch.int32 or not rows.tables.is_contiguous():
+        raise ValueError("contiguous tables [G, S] in int32 are expected")
