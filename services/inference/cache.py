@@ -1,12 +1,9 @@
 """The page cache: which of the shard's pages is free, owned by one sequence, or part of the prefix tree.
 
 Input: sequences that open, grow, advance and close. Output: their page tables. Every page is in exactly one of the
-three
-states, and no more pages are given out than there are. A page enters the tree once it is full and computed, and is
-never
-written again; a last, partly filled page belongs to one sequence, so that nothing must be copied: a sequence that
-shares
-a prefix recomputes less than a page of it. It must not know tensors.
+three states, and no more pages are given out than there are. A page enters the tree once it is full and computed, and
+is never written again; a last, partly filled page belongs to one sequence, so that nothing must be copied: a sequence
+that shares a prefix recomputes less than a page of it. It must not know tensors.
 """
 
 from collections import Counter

@@ -2,34 +2,37 @@
 
 Input: admitted generations. Output: their tokens, in ``Generation``. Between two forwards it looks at cancellations and
 deadlines, and their memory is free before the next one. When the shard is lost, everything that ran waits again. It
-must
-not know messages, text, tensors or HTTP.
+must not know messages, text, tensors or HTTP.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Literal
 
 from schemas.shards import ShardReady, TokenDrawn
+from services.inference.arrivals import Arrivals
 from services.inference.cache import PageCache
 from services.inference.fairness import FairShare
-from services.inference.forward import ForwardWriter, settled
+from services.inference.forward import ForwardWriter
 from services.inference.generation import Generation, Phase
 from services.inference.link import ShardLink, ShardLost
 from services.inference.options import EngineOptions
 from services.inference.rates import Rates
+from services.inference.roster import Roster
 from services.inference.schedule import State, Work, advance, forget, schedule, submit, withdraw
-from services.inference.sequence import Medium
+from services.inference.sequence import Sequence
 from services.inference.shelf import Shelf
 from shared.clock import Clock
-from shared.errors import BadInput, Busy, Cancelled, DeadlineExceeded, Internal, MoontideError, Unavailable
+from shared.errors import BadInput, Busy, Internal, MoontideError, Unavailable
 
 MOST_LOSSES = 8
 """Shards lost in a row under a generation that gets no further, before it counts as their cause."""
 REST_SECONDS = 0.1
 """How often an engine without work looks at deadlines of those who wait."""
+
+Drawn = dict[int, TokenDrawn]
+"""By number of the sequence."""
 
 log = logging.getLogger("inference")
 
@@ -39,11 +42,8 @@ class Engine:
         self._shard, self._clock, self._options = shard, clock, options
         self._writer = ForwardWriter(vocabulary)
         self._rates = Rates()
-        self._generations: dict[int, Generation] = {}
-        self._dropped: list[Generation] = []
-        self._fetching: set[asyncio.Task[None]] = set()
-        self._arrived = asyncio.Event()
-        self._flying = False
+        self._roster = Roster(self._withdraw)
+        self._arrivals = Arrivals(shard, self._roster)
         self._numbers = 0
         self.largest_batch = 0
         """Slices in the largest forward batch so far."""
@@ -65,12 +65,12 @@ class Engine:
     @property
     def load(self) -> int:
         """Generations that wait or run, and are still wanted."""
-        return len(self._generations) - len(self._dropped)
+        return self._roster.load
 
     @property
     def rows_left(self) -> int:
         """Rows to compute before everybody's next token."""
-        return sum(generation.sequence.left for generation in self._generations.values())
+        return self._roster.rows_left
 
     @property
     def preempted(self) -> int:
@@ -84,8 +84,9 @@ class Engine:
     def check_room(self, prompt: int = 1, max_tokens: int = 1) -> None:
         """Raise BadInput for what the cache can never hold, Busy with an honest retry-after for what is too much
         now."""
-        if self.state.cache.count(prompt + max_tokens) > self.state.cache.pages:
-            tokens = self.state.cache.pages * self.state.cache.page_tokens
+        cache = self.state.cache
+        if cache.count(prompt + max_tokens) > cache.pages:
+            tokens = cache.pages * cache.page_tokens
             message = (
                 f"{prompt} prompt tokens and max_tokens {max_tokens} exceed this engine's cache of {tokens} tokens"
             )
@@ -101,13 +102,12 @@ class Engine:
         """In the queue while entered; leaving drops what is left to do. Raises BadInput or Busy as ``check_room``."""
         sequence = generation.sequence
         self.check_room(len(sequence.tokens), sequence.max_length - len(sequence.tokens))
-        self._generations[sequence.number] = generation
         submit(self.state, sequence)
-        self._arrived.set()
+        self._roster.join(generation)
         try:
             yield
         finally:
-            self._drop(generation)
+            self._roster.leave(generation)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -119,22 +119,15 @@ class Engine:
             yield
         finally:
             loop.cancel()
-            await asyncio.wait({loop, *self._fetching})
-            self._end_all(Unavailable("engine.stopped", "the engine stopped", retry_after_seconds=0.0))
+            await asyncio.wait({loop})
+            await self._arrivals.finish()
+            self._roster.end_all(Unavailable("engine.stopped", "the engine stopped", retry_after_seconds=0.0))
 
     async def step(self) -> None:
         """One forward, or a rest when there is nothing to compute."""
         self._take()
-        works = schedule(self.state, self._clock.monotonic_seconds())
-        self._fetch()
-        if not works:
-            await self._rest()
-            return
-        started = self._clock.monotonic_seconds()
+        works = self._schedule()
         drawn = await self._forward(works)
-        if drawn is None:
-            return
-        self._rates.forward(sum(work.rows for work in works), self._clock.monotonic_seconds() - started)
         self._emit(works, drawn)
 
     async def _run(self) -> None:
@@ -152,107 +145,80 @@ class Engine:
                 await self._clock.sleep(REST_SECONDS)
 
     def _take(self) -> None:
-        """Those who gave up while a forward ran, and deadlines."""
-        dropped, self._dropped = self._dropped, []
-        for generation in dropped:
-            self._remove(generation)
-        now = self._clock.unix_seconds()
-        for generation in list(self._generations.values()):
-            if generation.sequence.deadline_unix_seconds < now:
-                self._end(generation, DeadlineExceeded("generation.deadline", "the deadline passed during generation"))
-            elif len(generation.emitted) >= generation.sequence.max_length - generation.sequence.prompt:
-                self._finish(generation, "length")
+        self._roster.take(self._clock.unix_seconds())
 
-    async def _forward(self, works: list[Work]) -> dict[int, TokenDrawn] | None:
-        """What was drawn, by sequence; None when the shard was lost."""
+    def _schedule(self) -> list[Work]:
+        works = schedule(self.state, self._clock.monotonic_seconds())
+        self._arrivals.fetch(self.state)
+        return works
+
+    async def _forward(self, works: list[Work]) -> Drawn | None:
+        """What was drawn; None when nothing was computed: for want of work, or of a shard."""
+        if not works:
+            await self._rest()
+            return None
         for work in works:
-            self._generations[work.sequence.number].enter(Phase.PREFILLING)
-        self._flying = True
+            self._roster[work.sequence.number].enter(Phase.PREFILLING)
         self.largest_batch = max(self.largest_batch, len(works))
+        started = self._clock.monotonic_seconds()
+        self._roster.flying = True
         try:
-            return await self._execute(works)
+            drawn = await self._execute_or_isolate(works)
         except ShardLost:
             self._lost()
             return None
+        finally:
+            self._roster.flying = False
+        self._rates.forward(sum(work.rows for work in works), self._clock.monotonic_seconds() - started)
+        return drawn
+
+    async def _execute_or_isolate(self, works: list[Work]) -> Drawn:
+        """Raises ShardLost."""
+        try:
+            return await self._execute(works)
+        except ShardLost:
+            raise
         except MoontideError as error:
             log.warning("forward failed", extra={"code": error.code, "slices": len(works)})
             return await self._one_by_one(works)
-        finally:
-            self._flying = False
 
-    async def _execute(self, works: list[Work]) -> dict[int, TokenDrawn]:
-        done = await self._shard.execute(self._writer.write(works, self._generations, self.state))
+    async def _execute(self, works: list[Work]) -> Drawn:
+        done = await self._shard.execute(self._writer.write(works, self._roster, self.state))
         return {token.sequence: token for token in done.drawn}
 
-    async def _one_by_one(self, works: list[Work]) -> dict[int, TokenDrawn] | None:
+    async def _one_by_one(self, works: list[Work]) -> Drawn:
         """A row does not depend on the others: the one that fails is found by computing each alone."""
-        drawn: dict[int, TokenDrawn] = {}
+        drawn: Drawn = {}
         for work in works:
             try:
                 drawn |= await self._execute([work])
             except ShardLost:
-                self._lost()
-                return None
+                raise
             except MoontideError as error:
-                self._fail(self._generations[work.sequence.number], error)
+                self._roster.fail(self._roster[work.sequence.number], error)
         return drawn
 
-    def _emit(self, works: list[Work], drawn: dict[int, TokenDrawn]) -> None:
-        now = self._clock.monotonic_seconds()
+    def _emit(self, works: list[Work], drawn: Drawn | None) -> None:
+        if drawn is None:
+            return
+        now, finished = self._clock.monotonic_seconds(), self._roster.finished
         for work in works:
-            generation = self._generations[work.sequence.number]
+            generation = self._roster[work.sequence.number]
             if generation.ended:
                 continue
             advance(self.state, work, now)
             if not generation.media_done and not work.sequence.media_from(work.sequence.computed):
                 generation.reach_media_end()
             if work.samples:
-                self._append(generation, drawn[work.sequence.number])
-
-    def _append(self, generation: Generation, drawn: TokenDrawn) -> None:
-        generation.enter(Phase.DECODING)
-        drawn = settled(generation, drawn)
-        if drawn.token in generation.stop_ids:
-            self._finish(generation, "stop")
-            return
-        generation.append(drawn.token, drawn.logprobs)
-        generation.sequence.losses = 0
-        if len(generation.sequence.tokens) >= generation.sequence.max_length:
-            self._finish(generation, "length")
-
-    def _fetch(self) -> None:
-        """Ask for the embeddings that come next."""
-        for medium in self.state.shelf.wanted(self.state.running):
-            task = asyncio.create_task(self._fetch_one(medium, self.state.shelf))
-            self._fetching.add(task)
-            task.add_done_callback(self._fetching.discard)
-
-    async def _fetch_one(self, medium: Medium, shelf: Shelf) -> None:
-        assert medium.span is not None
-        waiting = [g for g in self._generations.values() if medium.key in {m.key for m in g.sequence.media}]
-        for generation in waiting:
-            generation.media_fetched += 1
-        try:
-            await self._shard.fetch(medium.key, medium.span)
-            shelf.arrived(medium.key)
-        except ShardLost:
-            shelf.failed(medium.key)
-        except MoontideError as error:
-            shelf.failed(medium.key)
-            for generation in waiting:
-                self._fail(generation, error)
-        except Exception:
-            log.exception("fetching embeddings failed")
-            shelf.failed(medium.key)
-            for generation in waiting:
-                self._fail(generation, Internal("internal", "an internal error occurred"))
-        self._arrived.set()
+                self._roster.append(generation, drawn[work.sequence.number])
+        for _ in range(self._roster.finished - finished):
+            self._rates.ended()
 
     async def _rest(self) -> None:
-        self._arrived.clear()
+        self._roster.stirred.clear()
         try:
-            async with asyncio.timeout(REST_SECONDS if self._generations else None):
-                await self._arrived.wait()
+            async with asyncio.timeout(REST_SECONDS if self._roster else None):
+                await self._roster.stirred.wait()
         except TimeoutError:
             return
 
@@ -282,49 +248,15 @@ class Engine:
         for sequence in self.state.running:
             sequence.losses += 1
         forget(self.state)
-        for generation in list(self._generations.values()):
+        for generation in self._roster:
             if generation.sequence.losses > MOST_LOSSES:
-                self._end(generation, Internal("engine.poison", "shards keep failing under this generation"))
+                self._roster.end(generation, Internal("engine.poison", "shards keep failing under this generation"))
 
     def _start_over(self, error: MoontideError) -> None:
         """Everybody hears of it; the shard is emptied before the next forward."""
-        self._flying = False
         self._about = None
-        self._end_all(error)
+        self._roster.end_all(error)
         forget(self.state)
 
-    def _end_all(self, error: MoontideError) -> None:
-        for generation in list(self._generations.values()):
-            self._end(generation, error)
-
-    def _finish(self, generation: Generation, reason: Literal["stop", "length"]) -> None:
-        generation.finish_reason = reason
-        self._rates.ended()
-        self._remove(generation)
-
-    def _end(self, generation: Generation, error: MoontideError) -> None:
-        generation.failure = generation.failure or error
-        self._remove(generation)
-
-    def _fail(self, generation: Generation, error: MoontideError) -> None:
-        """As ``_end``, also while a forward runs on its pages."""
-        generation.failure = generation.failure or error
-        self._drop(generation)
-
-    def _drop(self, generation: Generation) -> None:
-        """Nobody waits any more: memory is freed at once, or when the running forward no longer writes to it."""
-        if generation.sequence.number not in self._generations or generation in self._dropped:
-            return
-        if generation.failure is None and not generation.ended:
-            generation.failure = Cancelled("generation.cancelled", "nobody waits for this generation any more")
-        generation.enter(Phase.ENDED)
-        if self._flying:
-            self._dropped.append(generation)
-        else:
-            self._remove(generation)
-        self._arrived.set()
-
-    def _remove(self, generation: Generation) -> None:
-        generation.enter(Phase.ENDED)
-        if self._generations.pop(generation.sequence.number, None) is not None:
-            withdraw(self.state, generation.sequence, self._clock.monotonic_seconds())
+    def _withdraw(self, sequence: Sequence) -> None:
+        withdraw(self.state, sequence, self._clock.monotonic_seconds())

@@ -1,7 +1,8 @@
 """From scheduled work to the message that a shard computes: what it does not know yet, and nothing twice. Pure."""
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -16,6 +17,12 @@ UNKNOWN_LOGPROB = -9999.0
 """Of a token that the grammar chose instead of the drawn one: OpenAI's figure for what is hardly possible."""
 
 
+class Generations(Protocol):
+    """Those in the engine, by number of their sequence."""
+
+    def __getitem__(self, number: int, /) -> Generation: ...
+
+
 class ForwardWriter:
     """Numbers forwards, and keeps sequences' notes of what the shard knows."""
 
@@ -23,7 +30,7 @@ class ForwardWriter:
         self._vocabulary = vocabulary
         self._number = 0
 
-    def write(self, works: Iterable[Work], generations: Mapping[int, Generation], state: State) -> Forward:
+    def write(self, works: Iterable[Work], generations: Generations, state: State) -> Forward:
         """Everything in ``works`` and what must precede it."""
         self._number += 1
         works = list(works)

@@ -1,11 +1,9 @@
 """Who makes room for a sequence that does not fit: batch for interactive, and who has more than a fair share. Pure.
 
 An owner's share is the larger of its parts of slots and pages (dominant resource fairness, Ghodsi et al., NSDI 2011)
-over
-its weight. A sequence moves only from an owner who is not behind in virtual time and has more than the newcomer will
-have then: the move can never be turned back by the same rule, so nobody is preempted to and fro. An owner who runs
-nothing at all also gets the place of a
-sequence that had its turn (``ROTATION_ROWS``) and whose owner is farther ahead.
+over its weight. A sequence moves only from an owner who is not behind in virtual time and has more than the newcomer
+will have then: the move can never be turned back by the same rule, so nobody is preempted to and fro. An owner who runs
+nothing at all also gets the place of a sequence that had its turn (``ROTATION_ROWS``) and whose owner is farther ahead.
 """
 
 from collections.abc import Callable

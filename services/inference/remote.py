@@ -1,8 +1,7 @@
 """A shard in another process: one call held open over the bus. Its loss is noticed by beats, within a second.
 
 Input: forwards and wanted media. Output: what the shard answers, or ``ShardLost``. After a loss the call is opened
-again,
-at any shard of the model that is free and of the same numerics class. It must not know pages or scheduling.
+again, at any shard of the model that is free and of the same numerics class. It must not know pages or scheduling.
 """
 
 import asyncio

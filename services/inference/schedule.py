@@ -1,10 +1,9 @@
 """``schedule``: who runs, and what the next forward computes. Pure: plain state and the time in, slices out.
 
 Interactive sequences come before batch ones; inside a class the owner who is farthest behind comes first
-(``fairness``).
-Every running sequence whose next token is due gets its row in every forward; beside them prompts are computed in
-slices,
-together at most ``slice_tokens`` rows. Where the slices are cut does not change a bit of any answer.
+(``fairness``). Every running sequence whose next token is due gets its row in every forward; beside them prompts are
+computed in slices, together at most ``slice_tokens`` rows. Where the slices are cut does not change a bit of any
+answer.
 
 Bounds, by construction: a batch class that got no row for ``batch_patience_seconds`` has its next sequence promoted to
 interactive and guarded, so it is never starved; a sequence that does not fit is passed by at most ``MAX_BYPASS`` others

@@ -1,8 +1,7 @@
 """Which embeddings lie at the shard, and which are on their way. The shard drops what it is told to drop.
 
 Input: running sequences. Output: media to fetch next, and how far each sequence can be computed. Only what comes next
-is
-fetched, so that a long video is never held at once; a cached prefix needs no embeddings at all. It must not know
+is fetched, so that a long video is never held at once; a cached prefix needs no embeddings at all. It must not know
 tensors.
 """
 

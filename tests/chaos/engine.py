@@ -3,9 +3,8 @@ minds.
 
 Everything between a caller and a shard's arithmetic is the real thing, on the fake bus in virtual time; the shard is a
 stand-in whose every token depends on every page it reads. Requests end, are cancelled, run into deadlines, or lose
-their
-caller; engines, shards and encoders die and come back. Each request must end once, with the tokens that it would get
-alone, and all pages must come back; page tables are checked after every step. ``SEED``, ``REQUESTS`` and ``BREAK``
+their caller; engines, shards and encoders die and come back. Each request must end once, with the tokens that it would
+get alone, and all pages must come back; page tables are checked after every step. ``SEED``, ``REQUESTS`` and ``BREAK``
 (``leak-page``, ``batch-dependent-kernel``, ``lost-on-preempt``) as arguments; one JSON object last; exit code 1 on a
 fault.
 """
