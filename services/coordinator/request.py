@@ -11,7 +11,6 @@ from schemas.chat import ChatRequest, Sampling
 from schemas.request import RequestContext
 from services.coordinator import budget, prompt
 from services.coordinator.step import Situation
-from shared.ledger.conversation import Turn
 
 SUMMARY_TOKENS = 8_192
 SPARE_TOKENS = 64
@@ -70,11 +69,4 @@ def _answer_tokens(now: Situation, wanted: int | None) -> int | None:
 
 
 def _payloads(now: Situation) -> list[Payload]:
-    state = now.state
-    return [prompt.system(state.spec), *map(_payload, state.conversation.shown())]
-
-
-def _payload(turn: Turn) -> Payload:
-    if turn.hidden:
-        return prompt.tool_words(turn.tool_call_id, prompt.HIDDEN_RESULT)
-    return turn.message
+    return [prompt.system(now.state.spec), *now.trail.transcript.payloads]

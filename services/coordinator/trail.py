@@ -20,6 +20,7 @@ from schemas.runs import (
 from schemas.tools import ToolFile
 from services.coordinator.gauge import Gauge
 from services.coordinator.repetition import FRUITLESS_CODES, Repetition, signature
+from services.coordinator.transcript import Transcript
 from shared.ledger.state import RunState
 
 
@@ -27,6 +28,7 @@ from shared.ledger.state import RunState
 class Trail:
     state: RunState
     gauge: Gauge
+    transcript: Transcript = field(init=False)
     repetition: Repetition = field(default_factory=Repetition)
     answer: ModelAnswered | None = None
     """The last one."""
@@ -42,6 +44,9 @@ class Trail:
     fruitless_terms: int = 0
     """Owners in a row who got nothing done."""
     _fruitful: bool = True
+
+    def __post_init__(self) -> None:
+        self.transcript = Transcript(self.state.conversation)
 
     @property
     def leads_nowhere(self) -> bool:
@@ -65,8 +70,10 @@ class Trail:
                 self._fruitful = self._fruitful or event.author == "person"
             case ContextReduced():
                 self.gauge.reduced(self.state.conversation.shown())
+                self.transcript.reduced()
             case _:
                 pass
+        self.transcript.grown()
 
     def _begin_step(self) -> None:
         if self.answer is not None:

@@ -2,6 +2,7 @@
 
 import itertools
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -9,10 +10,11 @@ from schemas import names
 from schemas.blobs import BlobRef
 from schemas.chat import CountRequest, Message, TokensCounted
 from schemas.request import RequestContext
-from schemas.runs import ContextReduced, ModelAsked, SteerRun
+from schemas.runs import ContextReduced, ContextStrategy, ModelAsked, SteerRun
 from services.coordinator import context
 from services.coordinator.context import ORDER, Window
 from services.coordinator.gauge import Gauge, weight
+from services.coordinator.transcript import Transcript
 from shared.calls.interface import CallWriter
 from shared.calls.serve import serve
 from shared.errors import BadInput
@@ -219,3 +221,22 @@ def test_the_gauge_shrinks_with_what_is_shown(made: list[Turn], through: int) ->
     gauge.reduced(conversation.shown())
     assert gauge.prompt_tokens <= before
     assert abs(gauge.prompt_tokens - weight(conversation.shown())) <= 1
+
+
+@given(turns, some.integers(0, 9), some.sampled_from(ORDER), turns)
+def test_the_transcript_is_what_the_conversation_shows(
+    made: list[Turn], through: int, strategy: ContextStrategy, later: list[Turn]
+) -> None:
+    conversation = Conversation()
+    transcript = Transcript(conversation)
+    for turn in sorted(made, key=lambda turn: turn.step):
+        conversation.turns.append(turn)
+        transcript.grown()
+    summary = ref(10) if strategy == "summary" else None
+    conversation.reduced(ContextReduced(strategy=strategy, through_step=through, summary=summary))
+    transcript.reduced()
+    for turn in later:
+        conversation.turns.append(msgspec.structs.replace(turn, step=through + 1))
+        transcript.grown()
+    assert transcript.payloads == Transcript(conversation).payloads
+    assert len(transcript.payloads) == len(conversation.shown())
