@@ -63,8 +63,6 @@ def check_spec(submitted: RunSubmitted) -> None:
     check_paths(spec)
     if spec.repository is not None and spec.files:
         raise BadInput("run.two_workspaces", "a run begins with files or with a repository, not both", param="files")
-    if submitted.origin is not None and (spec.files or spec.repository is not None):
-        raise BadInput("run.two_workspaces", "a fork begins with the workspace of its origin", param="files")
 
 
 def _check_sizes(spec: RunSpec) -> None:

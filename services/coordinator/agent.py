@@ -124,7 +124,7 @@ class Agent:
     async def _begin(self, decision: Decision) -> None:
         """Everything that is begun here has its intent in the ledger."""
         if isinstance(decision, Over):
-            await self._effects.cancel_tools()
+            await self._effects.cancel(call.call_id for call in self._run.state.open_calls)
         elif self._leave_at is not None:
             return
         elif self._limits is None:

@@ -7,7 +7,7 @@ outcome is on record, a model call is asked again. It must not know what follows
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import TypeVar
 
 import msgspec
@@ -98,11 +98,10 @@ class Effects:
         running = self._run_tool(job, step, known)
         self._tools[job.call_id] = asyncio.create_task(running, name=f"tool-{job.call_id}")
 
-    async def cancel_tools(self) -> None:
-        """Whoever works on them is told so: nobody wants their outcome any more."""
-        calls = list(self._tools)
+    async def cancel(self, call_ids: Iterable[str]) -> None:
+        """Whoever works on these calls, for this owner or the one before, is told that nobody wants them any more."""
         await self.leave()
-        for call_id in calls:
+        for call_id in call_ids:
             try:
                 await self._desk.tools.cancel(call_id)
             except MoontideError as error:

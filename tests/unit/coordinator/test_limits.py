@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from schemas.blobs import BlobRef
+from schemas.chat import Message
 from schemas.codec import decode, encode_json
-from schemas.runs import MessageAdded, ModelAnswered, RunBudget, SeedFile, ToolAnswered
+from schemas.runs import MessageAdded, ModelAnswered, RunBudget, RunOrigin, SeedFile, ToolAnswered
 from schemas.tools import ToolFile, ToolFinished, ToolJob, WorkspaceFile, WorkspaceTree
 from services.coordinator.config import CoordinatorConfig
 from services.coordinator.repetition import MAX_FRUITLESS_STEPS, MAX_SAME_CALLS
@@ -23,7 +24,7 @@ def always(say: Say) -> Script:
 def counting(**fields: object) -> Script:
     """A call with new arguments at each step, for ever."""
 
-    def script(messages: list) -> Say:
+    def script(messages: list[Message]) -> Say:
         given = sum(message.role == "assistant" for message in messages)
         return Say(calls=(call("look_up", f'{{"n":{given}}}', given),), **fields)  # type: ignore[arg-type]
 
@@ -149,7 +150,7 @@ def test_the_same_call_again_and_again_is_noticed() -> None:
 
 def test_the_same_call_on_a_changed_workspace_is_a_new_one() -> None:
     async def test(harbour: Harbour) -> None:
-        def script(messages: list) -> Say:
+        def script(messages: list[Message]) -> Say:
             given = sum(message.role == "assistant" for message in messages)
             if given == 20:
                 return Say("done")
@@ -272,5 +273,34 @@ def test_a_model_that_is_not_served_is_refused() -> None:
         spec = msgspec.structs.replace(await harbour.spec(), model="other")
         with pytest.raises(NotFound, match="other"):
             await harbour.submit(spec)
+
+    sail(test)
+
+
+def test_a_fork_of_a_run_on_a_repository_makes_its_own_patch() -> None:
+    async def test(harbour: Harbour) -> None:
+        def script(messages: list[Message]) -> Say:
+            given = sum(message.role == "assistant" for message in messages)
+            is_told = messages[-1].role == "tool"
+            return Say("done") if is_told else Say(calls=(call("note", f'{{"n":{given}}}', given),))
+
+        await harbour.model(script)
+        tools = standard_tools(harbour.bus, harbour.blobs)
+        patch = ToolFile(name="run.patch", media_type="text/x-diff", content=await harbour.blobs.put(b"--- a"))
+
+        async def make(job: ToolJob) -> ToolFinished:
+            return ToolFinished(call_id=job.call_id, files=(patch,))
+
+        tools.work["$patch"] = make
+        await harbour.tools(tools)
+        await harbour.coordinator()
+        bundle = await harbour.blobs.put(b"bundle")
+        origin = await harbour.start(repository=bundle)
+        await harbour.ended(origin)
+        spec = await harbour.spec("Another note.", repository=bundle)
+        forked = await harbour.submit(spec, origin=RunOrigin(run_id=origin, step=2))
+        summary = await harbour.ended(forked.run_id)
+        assert (summary.status, summary.files) == ("finished", (patch,)), summary.failure
+        assert [job.tool for job in tools.jobs] == ["note", "$patch", "note", "$patch"]
 
     sail(test)
