@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from schemas import names
+from services.tools import cgroup
 from services.tools.config import ToolsConfig
 from services.tools.execution import Execution
 from services.tools.handlers import ListTools, RunTools
@@ -32,6 +33,7 @@ async def app(config: ToolsConfig, process: "Process") -> AsyncIterator[Registry
     """Entered: calls are taken. Left: calls in flight have been finished."""
     async with AsyncExitStack() as stack:
         root = stack.enter_context(scratch(config.scratch_directory))
+        cgroup.sweep()
         bounds = TreeBounds(max_files=config.workspace_files, max_bytes=config.workspace_bytes)
         folders = max(config.workspace_folders, config.calls_in_flight)
         first_uid = config.sandbox_uid if os.geteuid() == 0 else None

@@ -5,6 +5,7 @@ container or an ordinary user may not make is not there. Must not know what runs
 """
 
 import contextlib
+import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,10 +50,20 @@ class Cgroup:
 
 def made(memory_bytes: int, processes: int) -> Cgroup | None:
     """A new, empty group with both bounds; None where that is not possible."""
-    name = f"{PREFIX}{uuid.uuid4().hex[:12]}"
+    name = f"{PREFIX}{os.getpid()}-{uuid.uuid4().hex[:12]}"
     if (ROOT / "cgroup.controllers").exists():
         return _version_2(name, memory_bytes, processes)
     return _version_1(name, memory_bytes, processes)
+
+
+def sweep() -> None:
+    """Removes groups whose maker was killed. One that still holds a process is not removed by the kernel."""
+    for controller in ("", "memory", "pids"):
+        for parent in dict.fromkeys((_own(controller) or ROOT, ROOT)):
+            for left in parent.glob(f"{PREFIX}*"):
+                maker = left.name.removeprefix(PREFIX).split("-")[0]
+                if maker == str(os.getpid()) or not Path("/proc", maker).exists():
+                    Cgroup((left,)).remove()
 
 
 def _version_2(name: str, memory_bytes: int, processes: int) -> Cgroup | None:

@@ -140,13 +140,17 @@ class Confined:
             await self._ungroup(self._group)
 
     async def _outer_gone(self) -> None:
-        """bubblewrap itself. Its pipes are closed, since waiting for a process waits for them too; signals go past
-        asyncio, which would take the exit code away from its own watcher."""
+        """bubblewrap itself, which buries its child first, as nobody else may; only where it hangs it is killed, past
+        asyncio, which would take the exit code away from its own watcher. Its pipes are closed: waiting for a process
+        waits for them too."""
         if self._outer_fd < 0:
             return
-        with contextlib.suppress(ProcessLookupError):
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                await readable(self._outer_fd)
+        except TimeoutError:
             signal.pidfd_send_signal(self._outer_fd, signal.SIGKILL)
-        await readable(self._outer_fd)
+            await readable(self._outer_fd)
         os.close(self._outer_fd)
         self._outer_fd = -1
         transport: Any = self.process._transport  # type: ignore[attr-defined]

@@ -87,7 +87,15 @@ class Sandbox:
             *("--bind" if view.writable else "--ro-bind", str(view.workspace), MOUNT),
             *(word for place, path in view.extra.items() for word in ("--ro-bind", str(path), place)),
             *("--remount-ro", "/dev", "--remount-ro", "/"),
-            *("--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv", *environment()),
+            *(
+                "--as-pid-1",
+                "--die-with-parent",
+                "--new-session",
+                "--hostname",
+                "sandbox",
+                "--clearenv",
+                *environment(),
+            ),
             *("--seccomp", str(descriptors.seccomp), "--info-fd", str(descriptors.info)),
         ]
 
