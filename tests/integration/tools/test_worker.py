@@ -140,6 +140,10 @@ def running(mark: str) -> list[int]:
     return found
 
 
+def groups_of(pid: int) -> list[Path]:
+    return list(Path("/sys/fs/cgroup").rglob(f"moontide-tools-{pid}-*"))
+
+
 def seconds() -> str:
     """A time to sleep that nobody else sleeps, to be known by."""
     return f"2.{uuid.uuid4().int % 10**12:012d}"
@@ -163,7 +167,7 @@ async def test_a_killed_worker_in_the_middle_of_a_command(harbour: Harbour) -> N
     outcome = await harbour.outcome(outcomes)
     assert (text(outcome), outcome.failure) == ("begun", None)
     assert second.process.poll() is None
-    assert not list(Path("/sys/fs/cgroup").rglob(f"moontide-tools-{first.process.pid}-*"))
+    assert groups_of(first.process.pid) == []
 
 
 async def test_a_killed_worker_in_the_middle_of_python_loses_no_variable(harbour: Harbour) -> None:
