@@ -20,7 +20,6 @@ from schemas.telemetry import (
     ATTR_ATTEMPT_NUMBER,
     ATTR_FAILURE_CODE,
     ATTR_OPERATION,
-    ATTR_REQUEST_ID,
     ATTR_RUN_ID,
     ATTR_TOOL_CALL_ID,
     ATTR_TOOL_NAME,
@@ -35,7 +34,8 @@ from shared.errors import BadInput, Cancelled, DeadlineExceeded, MoontideError, 
 
 if TYPE_CHECKING:
     from shared.blobs.store import BlobStore
-    from shared.telemetry.tracing import Telemetry
+    from shared.telemetry.request import request_attributes
+from shared.telemetry.tracing import Telemetry
 
 PROGRESS_SECONDS = 0.5
 ATTEMPTS = 3
@@ -99,9 +99,9 @@ class RunTools:
             SPAN_TOOL,
             parent=job.context.traceparent,
             kind="consumer",
-            attributes={
+            attributes=request_attributes(job.context)
+            | {
                 ATTR_OPERATION: SPAN_TOOL,
-                ATTR_REQUEST_ID: job.context.request_id,
                 ATTR_RUN_ID: job.run_id,
                 ATTR_TOOL_NAME: job.tool,
                 ATTR_TOOL_CALL_ID: job.call_id,

@@ -54,6 +54,16 @@ def subject_strings(module: ast.Module) -> list[int]:
     return found + [n.lineno for n in ast.walk(module) if isinstance(n, ast.Attribute) and dotted(n) == "names.PREFIX"]
 
 
+def spans_of_nobody(module: ast.Module) -> list[int]:
+    """Spans that begin with a message, in a file that never says whose they are: their tenant would not see them."""
+    mentioned = {node.id for node in ast.walk(module) if isinstance(node, ast.Name)}
+    if mentioned & {"request_attributes", "span_attributes"}:
+        return []
+    calls = [n for n in ast.walk(module) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
+    spans = [n for n in calls if n.func.attr == "span"]  # type: ignore[union-attr]
+    return [n.lineno for n in spans if any(keyword.arg == "parent" for keyword in n.keywords)]
+
+
 def span_names_in_place(module: ast.Module) -> list[int]:
     calls = [n for n in ast.walk(module) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
     spans = [n for n in calls if n.func.attr == "span" and n.args]  # type: ignore[union-attr]
@@ -88,6 +98,10 @@ def test_span_names_are_spelled_in_one_file() -> None:
 
 def test_attribute_names_are_spelled_in_one_file() -> None:
     assert places(attribute_names_in_place, others("schemas/telemetry.py")) == []
+
+
+def test_spans_that_begin_with_a_message_say_whose_they_are() -> None:
+    assert places(spans_of_nobody, others("shared/telemetry/")) == []
 
 
 def test_nats_is_imported_by_the_bus_only() -> None:
@@ -128,6 +142,7 @@ def test_every_code_file_says_what_it_is_for() -> None:
         (subject_strings, "x = names.PREFIX + '.chat'"),
         (span_names_in_place, "with telemetry.span('chat'): pass"),
         (span_names_in_place, "with telemetry.span(f'chat {model}'): pass"),
+        (spans_of_nobody, "with telemetry.span(NAME, parent=context.traceparent): pass"),
         (attribute_names_in_place, f"span.set_attribute({words.ATTR_MODEL!r}, 1)"),
         (nats_imports, "def f():\n    from nats.aio.client import Client"),
         (input_and_output, "import torch\ntorch.load('x')"),
