@@ -31,11 +31,11 @@ from services.tools.registry import Registry
 from shared.bus.interface import Bus, Job, Subscription
 from shared.clock import Clock
 from shared.errors import BadInput, Cancelled, DeadlineExceeded, MoontideError, Unavailable
+from shared.telemetry.request import request_attributes
 
 if TYPE_CHECKING:
     from shared.blobs.store import BlobStore
-    from shared.telemetry.request import request_attributes
-from shared.telemetry.tracing import Telemetry
+    from shared.telemetry.tracing import Telemetry
 
 PROGRESS_SECONDS = 0.5
 ATTEMPTS = 3
