@@ -1,6 +1,7 @@
 """A scripted web server on loopback: what it says is bytes, so that it can say anything."""
 
 import asyncio
+import gzip
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -87,3 +88,8 @@ def drip(head: bytes, piece: bytes, pause_seconds: float = 0.0, count: int | Non
             sent += 1
 
     return run
+
+
+def gzip_bomb(size_bytes: int) -> bytes:
+    """A small answer that unpacks to so many bytes."""
+    return response(gzip.compress(b"0" * size_bytes, 9), Content_Encoding="gzip")
