@@ -40,6 +40,8 @@ class Ask:
 
     path: str
     body: Any = None
+    stream: bool = False
+    """Of what its owner hears only the first bytes are read."""
 
 
 Kind = Literal["open", "common", "list", "theirs", "last"]
@@ -51,22 +53,33 @@ theirs: names something that somebody has. last: the same, and afterwards it is 
 class Verdict:
     kind: Kind
     asks: Callable[[Things], Iterable[Ask]]
-    reply: Literal["json", "stream"] = "json"
-    """stream: of the owner only the first bytes are read."""
 
 
-def _chats(path: str, **more: Any) -> Callable[[Things], Iterable[Ask]]:
-    """With a file of somebody, in each of the ways that a chat can name one."""
+def _asked_about(things: Things) -> list[dict[str, Any]]:
+    """Bodies with a file of somebody, in each of the ways that a chat can name one."""
+    parts: tuple[dict[str, Any], ...] = (
+        {"type": "image_url", "image_url": f"ms://{things.file_id}"},
+        {"type": "image_url", "image_url": {"url": things.file_id}},
+        {"type": "file", "file": {"file_id": things.file_id}},
+    )
+    return [{"model": things.model, "messages": [{"role": "user", "content": [part]}]} for part in parts]
 
-    def asks(things: Things) -> Iterable[Ask]:
-        for part in (
-            {"type": "image_url", "image_url": f"ms://{things.file_id}"},
-            {"type": "image_url", "image_url": {"url": things.file_id}},
-            {"type": "file", "file": {"file_id": things.file_id}},
-        ):
-            yield Ask(path, {"model": things.model, "messages": [{"role": "user", "content": [part]}]} | more)
 
-    return asks
+def _chats(things: Things) -> Iterable[Ask]:
+    for body in _asked_about(things):
+        yield Ask("/v1/chat/completions", body)
+        agent = {"model": f"{things.model}-agent", "stream": True, "budget": {"max_steps": 1}}
+        yield Ask("/v1/chat/completions", body | agent, stream=True)
+
+
+def _counts(things: Things) -> Iterable[Ask]:
+    for body in _asked_about(things):
+        yield Ask("/v1/tokenizers/estimate-token-count", body)
+
+
+def _followed(things: Things) -> Iterable[Ask]:
+    yield Ask(f"/v1/runs/{things.run_id}/events", stream=True)
+    yield Ask(f"/v1/runs/{things.run_id}/events?after={things.event_id}", stream=True)
 
 
 def _runs(things: Things) -> Iterable[Ask]:
@@ -86,8 +99,8 @@ VERDICTS: Mapping[Route, Verdict] = {
     ("GET", "/openapi.json"): Verdict("open", _at("/openapi.json")),
     ("GET", "/v1/models"): Verdict("common", _at("/v1/models")),
     ("GET", "/v1/models/{id}"): Verdict("common", _at("/v1/models/{model}")),
-    ("POST", "/v1/chat/completions"): Verdict("theirs", _chats("/v1/chat/completions")),
-    ("POST", "/v1/tokenizers/estimate-token-count"): Verdict("theirs", _chats("/v1/tokenizers/estimate-token-count")),
+    ("POST", "/v1/chat/completions"): Verdict("theirs", _chats),
+    ("POST", "/v1/tokenizers/estimate-token-count"): Verdict("theirs", _counts),
     ("POST", "/v1/files"): Verdict("common", lambda things: [Ask("/v1/files", aiohttp.FormData)]),
     ("GET", "/v1/files"): Verdict("list", _at("/v1/files", "/v1/files?purpose=image")),
     ("GET", "/v1/files/{id}"): Verdict("theirs", _at("/v1/files/{file_id}")),
@@ -101,7 +114,7 @@ VERDICTS: Mapping[Route, Verdict] = {
     ("POST", "/v1/runs"): Verdict("theirs", _runs),
     ("GET", "/v1/runs"): Verdict("list", _at("/v1/runs", f"/v1/runs?after=run-{'z' * 26}&limit=100")),
     ("GET", "/v1/runs/{id}"): Verdict("theirs", _at("/v1/runs/{run_id}")),
-    ("GET", "/v1/runs/{id}/events"): Verdict("theirs", _at("/v1/runs/{run_id}/events"), "stream"),
+    ("GET", "/v1/runs/{id}/events"): Verdict("theirs", _followed),
     ("GET", "/v1/runs/{id}/events/{event}"): Verdict("theirs", _at("/v1/runs/{run_id}/events/{event_id}")),
     ("GET", "/v1/runs/{id}/files"): Verdict("theirs", _at("/v1/runs/{run_id}/files")),
     ("GET", "/v1/runs/{id}/files/{name}"): Verdict("theirs", _at("/v1/runs/{run_id}/files/workspace/a")),
@@ -193,7 +206,7 @@ class Walk:
         headers = {"Authorization": f"Bearer {key}"} if key is not None else {}
         body: dict[str, Any] = {"data": _upload()} if ask.body is aiohttp.FormData else {"json": ask.body}
         async with self._http.request(route[0], self._url + ask.path, headers=headers, **body) as response:
-            stream = VERDICTS[route].reply == "stream" and response.status == 200
+            stream = ask.stream and response.status == 200
             data = await response.content.readany() if stream else await response.read()
             return Answer(response.status, response.content_type, data)
 
