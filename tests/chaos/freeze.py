@@ -18,10 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from shared.ledger.audit import audit
-
 from schemas.runs import LeaseTaken, RunBudget, RunSpec, SeedFile
 from shared.clock import SystemClock
+from shared.ledger.audit import audit
 from tests.chaos import fleet as fleets
 from tests.chaos.client import Client
 from tests.chaos.evidence import record_of, rows

@@ -22,11 +22,10 @@ from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 from typing import Any
 
-from shared.ledger.audit import audit
-
 from schemas.runs import ModelAnswered, RunBudget, RunSpec
 from shared.clock import SystemClock
 from shared.errors import MoontideError
+from shared.ledger.audit import audit
 from shared.ledger.journal import Ledger
 from shared.ledger.state import RunState
 from tests.chaos import fleet as fleets
