@@ -9,7 +9,24 @@ import os
 import sys
 from collections.abc import Sequence
 
-from services.cli import analyze, audit, bench, chat, checkpoint, config, doctor, keys, plan, terminal, trace, up
+from services.cli import (
+    analyze,
+    attach,
+    audit,
+    bench,
+    chat,
+    checkpoint,
+    config,
+    doctor,
+    keys,
+    plan,
+    run_commands,
+    runs,
+    terminal,
+    trace,
+    up,
+)
+from services.cli import run as agent_run
 from services.cli.supervisor import StackFailed
 from services.cli.verify import command as verify
 from shared.config import ConfigError
@@ -57,7 +74,8 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=_version())
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (analyze, chat, up, trace, verify, plan, bench, checkpoint, keys, audit, doctor):
+    runs_of_agents = (agent_run, runs, attach, run_commands)
+    for command in (analyze, chat, *runs_of_agents, up, trace, verify, plan, bench, checkpoint, keys, audit, doctor):
         command.add_parser(commands)
     return top
 

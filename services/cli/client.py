@@ -77,11 +77,11 @@ class GatewayClient:
 
     async def ready_models(self) -> list[str]:
         """What is served, as anybody may know, also without a key."""
-        return list(_decode(await self._get("/readyz"), ReadyReply).models)
+        return list(decode(await self._get("/readyz"), ReadyReply).models)
 
     async def models(self) -> list[str]:
         """Ids in the gateway's order."""
-        return [model.id for model in _decode(await self._get("/v1/models"), ItemList).data]
+        return [model.id for model in decode(await self._get("/v1/models"), ItemList).data]
 
     async def trace(self, trace_id: str) -> bytes:
         """A trace as JSON. Raises NotFound."""
@@ -89,7 +89,7 @@ class GatewayClient:
 
     async def manifest(self, key: str) -> MediaManifest:
         """What the model saw of an input that was asked about. Raises NotFound."""
-        return _decode(await self._get(f"/v1/media/{key}"), MediaManifest)
+        return decode(await self._get(f"/v1/media/{key}"), MediaManifest)
 
     async def frame(self, key: str, position: int) -> bytes:
         """JPEG of a frame, by its position in the manifest. Raises NotFound."""
@@ -105,20 +105,20 @@ class GatewayClient:
             file = path.open("rb")
         except OSError as error:
             raise BadInput("input.unreadable", f"{path}: {error.strerror}", param=str(path)) from error
-        with file, _converted(self.url):
+        with file, converted(self.url):
             form = aiohttp.FormData()
             form.add_field("purpose", purpose)
             form.add_field("file", file, filename=path.name, content_type="application/octet-stream")
             async with self._session.post(f"{self.url}/v1/files", data=form) as response:
-                await _check(response)
-                return _decode(await response.read(), Item).id
+                await check(response)
+                return decode(await response.read(), Item).id
 
     async def chat(self, request: dict[str, Any]) -> AsyncIterator[Chunk]:
         """The chunks of a streamed chat, until the server says that it is complete."""
-        with _converted(self.url):
+        with converted(self.url):
             async with self._session.post(f"{self.url}/v1/chat/completions", json=request) as response:
-                await _check(response)
-                async for data in _events(response.content):
+                await check(response)
+                async for data in event_data(response.content):
                     if data == b"[DONE]":
                         return
                     yield _chunk(data)
@@ -126,14 +126,14 @@ class GatewayClient:
 
     async def _get(self, path: str) -> bytes:
         timeout = aiohttp.ClientTimeout(total=30.0)
-        with _converted(self.url):
+        with converted(self.url):
             async with self._session.get(f"{self.url}{path}", timeout=timeout) as response:
-                await _check(response)
+                await check(response)
                 return await response.read()
 
 
 @contextmanager
-def _converted(url: str) -> Iterator[None]:
+def converted(url: str) -> Iterator[None]:
     try:
         yield
     except aiohttp.InvalidURL as error:
@@ -143,7 +143,7 @@ def _converted(url: str) -> Iterator[None]:
         raise Unavailable("gateway.unreachable", f"no connection to {url}: {reason}") from error
 
 
-async def _check(response: aiohttp.ClientResponse) -> None:
+async def check(response: aiohttp.ClientResponse) -> None:
     """Raises the error that a refusal stands for."""
     if response.status < 400:
         return
@@ -169,7 +169,7 @@ def _error(body: bytes, status: int, retry_after: str | None = None) -> Moontide
     )
 
 
-async def _events(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+async def event_data(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
     """The data of server-sent events; comments and other fields are skipped."""
     pending = bytearray()
     async for piece in stream.iter_any():
@@ -185,13 +185,13 @@ async def _events(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
 
 def _chunk(data: bytes) -> Chunk:
     """Raises the error that the server put into the stream."""
-    error = _decode(data, ErrorReply).error
+    error = decode(data, ErrorReply).error
     if error is not None:
         raise _error(data, 500)  # behind the first byte there is no status; the gateway has tried again itself
-    return _decode(data, Chunk)
+    return decode(data, Chunk)
 
 
-def _decode(data: bytes, kind: type[T]) -> T:
+def decode(data: bytes, kind: type[T]) -> T:
     try:
         return codec.decode_json(data, kind)
     except msgspec.MsgspecError as error:

@@ -27,7 +27,7 @@ def with_gateway(
     arguments: argparse.Namespace, data: DataConfig, report: Report, body: Callable[[str], Awaitable[int]]
 ) -> int:
     """``body(url)``'s exit code. Raises StackFailed, MoontideError."""
-    url = arguments.url or (None if brain.is_given(arguments) else _running_url(data))
+    url = running_url(arguments, data)
     if url is not None:
         return run(_call(body, url))
     with stack.locked_own(data) as layout:
@@ -36,7 +36,10 @@ def with_gateway(
         return run(stack.run_with(layout, serving, data, report, body))
 
 
-def _running_url(data: DataConfig) -> str | None:
+def running_url(arguments: argparse.Namespace, data: DataConfig) -> str | None:
+    """None: a stack has to be started for the command."""
+    if arguments.url or brain.is_given(arguments):
+        return arguments.url
     states = asyncio.run(stack.running(data, "port-*"))
     return states[0].url if states else None
 
@@ -69,3 +72,11 @@ async def choose_model(client: GatewayClient, wanted: str | None, report: Report
     if models[0] == checkpoint.TINY_MODEL:
         report(checkpoint.NOISE_NOTICE)
     return models[0]
+
+
+async def known_urls(url: str | None, data: DataConfig) -> list[str]:
+    """The named gateway, else those of all running stacks. Raises NotFound when there is none."""
+    urls = [url] if url else [state.url for state in await stack.running(data)]
+    if not urls:
+        raise NotFound("stack.none", "no stack is running here: start one with `moontide up`, or name one with --url")
+    return urls

@@ -19,6 +19,11 @@ def printable(text: str) -> str:
     return text.translate(_CONTROLS)
 
 
+def literal(text: str) -> Text:
+    """For tables: what looks like rich's markup is not."""
+    return Text(printable(text).replace("\n", " "))
+
+
 def say_json(value: Any) -> None:
     """One object on one line, at once."""
     print(json.dumps(value, ensure_ascii=False), flush=True)
@@ -80,3 +85,27 @@ class Voice:
             self._console.print(Text(shown, style=style), end="")
             self._console.file.flush()
             self._in_line = not shown.endswith("\n")
+
+
+class RunVoice(Voice):
+    """Also what a run does between its answers; every line stands alone."""
+
+    def heading(self, text: str) -> None:
+        self.end_line()
+        super().heading(text)
+
+    def note(self, text: str) -> None:
+        self._line(text, "dim")
+
+    def call(self, text: str) -> None:
+        self._line(f"→ {text}", "cyan")
+
+    def result(self, text: str) -> None:
+        self._line(text, "green")
+
+    def question(self, text: str) -> None:
+        self._line(text, "yellow")
+
+    def _line(self, text: str, style: str) -> None:
+        self.end_line()
+        self._console.print(Text(printable(text), style=style))

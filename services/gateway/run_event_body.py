@@ -192,6 +192,9 @@ class DeltaBody(Struct, frozen=True, kw_only=True, tag_field="type", tag="run.de
     attempt: int = 1
     reasoning: str = ""
     content: str = ""
+    reasoning_start: int = 0
+    """Characters of the step's reasoning before ``reasoning``: who missed some notices."""
+    content_start: int = 0
     call_id: str = ""
     progress: str = ""
 

@@ -265,6 +265,8 @@ def delta_view(delta: RunDelta) -> DeltaBody:
         attempt=delta.attempt,
         reasoning=delta.reasoning,
         content=delta.content,
+        reasoning_start=delta.reasoning_start,
+        content_start=delta.content_start,
         call_id=delta.call_id,
         progress=delta.progress,
     )

@@ -4,6 +4,7 @@ Not a model of the real one: it runs nothing by itself. ``append`` is what an ow
 """
 
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -75,7 +76,7 @@ class ScriptedCoordinator:
             run_id=run_id,
             owner="scripted",
             term=1,
-            time_unix_seconds=1_000.0 + self._sequence,
+            time_unix_seconds=time.time(),
             events=events,
         )
         numbered = NumberedEntry(sequence=self._sequence, entry=entry)
