@@ -84,6 +84,8 @@ class Coordinator:
 class Client:
     """Whoever has runs done, beside a scripted model and scripted tools."""
 
+    poll_seconds = 0.05
+
     def __init__(self, bus: Bus, blobs: BlobStore, stack: AsyncExitStack, clock: Clock) -> None:
         self.bus = bus
         self.blobs = blobs
@@ -175,7 +177,7 @@ class Client:
                 if summary.status in status:
                     return summary
                 assert summary.status not in ENDED, summary
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(self.poll_seconds)
 
     async def ended(self, run_id: str, timeout_seconds: float = 90.0) -> RunSummary:
         return await self.until(run_id, *ENDED, timeout_seconds=timeout_seconds)

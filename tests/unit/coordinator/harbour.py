@@ -3,6 +3,7 @@
 Hours of waiting run in milliseconds, and equally each time.
 """
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,6 +13,7 @@ from obstore.store import MemoryStore
 from schemas.blobs import BlobRef
 from services.coordinator.app import app
 from services.coordinator.config import CoordinatorConfig
+from services.coordinator.order import Order
 from shared.blobs.store import BlobStore
 from shared.bus.fake import FakeBroker, FakeBus
 from shared.errors import NotFound
@@ -48,7 +50,21 @@ class MemoryBlobs(BlobStore):
         return self.kept.get(f"{kind}/{name}")
 
 
+class Mortal:
+    """A coordinator that dies as by ``kill -9``: from one moment to the next nothing of it reaches anybody."""
+
+    def __init__(self, bus: FakeBus, task: "asyncio.Task[None]") -> None:
+        self.bus = bus
+        self._task = task
+
+    def kill(self) -> None:
+        self.bus.kill()
+        self._task.cancel()
+
+
 class Harbour(Client):
+    poll_seconds = 0.5
+
     def __init__(self, stack: AsyncExitStack) -> None:
         self.broker = FakeBroker(1)
         self.memory = MemoryBlobs()
@@ -58,10 +74,31 @@ class Harbour(Client):
     async def coordinator(self, config: CoordinatorConfig = CONFIG) -> FakeBus:
         """Running when this returns. The bus can be killed."""
         bus = self.broker.bus("coordinator")
-        telemetry = Telemetry(service="coordinator", instance=bus.instance, bus=bus)
-        process = Process(name="coordinator", bus=bus, blobs=self.memory, telemetry=telemetry, clock=self.clock)
-        await self._stack.enter_async_context(app(config, process))
+        await self._stack.enter_async_context(app(config, self._process(bus)))
         return bus
+
+    async def mortal(self, config: CoordinatorConfig = CONFIG, order: Order | None = None) -> Mortal:
+        """Running when this returns, in a task of its own. ``order``: a wrong one may be planted."""
+        bus, ready = self.broker.bus("coordinator"), asyncio.Event()
+
+        async def serve() -> None:
+            async with app(config, self._process(bus), order=order):
+                ready.set()
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(serve())
+        self._stack.push_async_callback(_ended, task)
+        await ready.wait()
+        return Mortal(bus, task)
+
+    def _process(self, bus: FakeBus) -> Process:
+        telemetry = Telemetry(service="coordinator", instance=bus.instance, bus=bus)
+        return Process(name="coordinator", bus=bus, blobs=self.memory, telemetry=telemetry, clock=self.clock)
+
+
+async def _ended(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 @asynccontextmanager

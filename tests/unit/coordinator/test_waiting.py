@@ -97,11 +97,11 @@ def test_a_mistake_of_ours_that_comes_again_and_again_ends_the_run() -> None:
 
 def test_waiting_ends_with_the_runs_time() -> None:
     async def test(harbour: Harbour) -> None:
-        run_id = await run(harbour, [Say(error=QUOTA)], budget=RunBudget(max_seconds=600.0))
-        summary = await harbour.ended(run_id, timeout_seconds=1000.0)
+        run_id = await run(harbour, [Say(error=QUOTA)], budget=RunBudget(max_seconds=100.0))
+        summary = await harbour.ended(run_id, timeout_seconds=300.0)
         assert summary.failure is not None
         assert summary.failure.code == "run.budget_seconds"
-        assert 600.0 <= summary.updated_unix_seconds - summary.created_unix_seconds < 602.0
+        assert 100.0 <= summary.updated_unix_seconds - summary.created_unix_seconds < 102.0
 
     sail(test)
 
