@@ -5,8 +5,8 @@ Hours of waiting run in milliseconds, and equally each time.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 
 from obstore.store import MemoryStore
 
@@ -101,17 +101,11 @@ async def _ended(task: "asyncio.Task[None]") -> None:
     await asyncio.wait([task])
 
 
-@asynccontextmanager
-async def _harbour() -> AsyncIterator[Harbour]:
-    async with AsyncExitStack() as stack:
-        yield Harbour(stack)
-
-
-def sail(test: Callable[[Harbour], Awaitable[None]]) -> None:
+def sail(test: Callable[[Harbour], Awaitable[None]], kind: type[Harbour] = Harbour) -> None:
     """Run a test in virtual time."""
 
     async def main() -> None:
-        async with _harbour() as harbour:
-            await test(harbour)
+        async with AsyncExitStack() as stack:
+            await test(kind(stack))
 
     virtual_time.run(main())
