@@ -23,6 +23,7 @@ SPAN_PREPARE_MEDIA = "prepare media"
 SPAN_DECODE_MEDIA = "decode media"
 SPAN_ENDPOINT = "ask endpoint"
 SPAN_TOOL = "execute_tool"
+"""The operation; the span's name says the tool too: ``tool_span``."""
 SPAN_SUBMIT_RUN = "submit run"
 SPAN_AGENT = "invoke_agent"
 """One owner's part of a run; all parts are in the run's trace."""
@@ -67,6 +68,12 @@ ATTR_SPAN_CANCELLED = "moontide.span.cancelled"
 """True on a span whose work nobody wanted any more (OpenTelemetry has no such status)."""
 ATTR_SPAN_REPARENTED = "moontide.span.reparented"
 """True on a span that the recorder attached under the root, since its parent never arrived."""
+
+
+def tool_span(tool: str) -> str:
+    """As the GenAI conventions name it."""
+    return f"{SPAN_TOOL} {tool}"
+
 
 AttributeValue = str | bool | int | float | tuple[str, ...]
 

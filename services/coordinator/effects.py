@@ -29,6 +29,7 @@ from schemas.telemetry import (
     ATTR_USAGE_COUNTS,
     SPAN_CHAT,
     SPAN_TOOL,
+    tool_span,
 )
 from schemas.tools import ToolJob
 from services.coordinator.answer import Answer
@@ -149,7 +150,7 @@ class Effects:
             await self._live.progress(step, job.call_id, text)
 
         attributes = request_attributes(job.context) | {
-            ATTR_OPERATION: "execute_tool",
+            ATTR_OPERATION: SPAN_TOOL,
             ATTR_TOOL_NAME: job.tool,
             ATTR_TOOL_CALL_ID: job.call_id,
             ATTR_RUN_ID: self._run_id,
@@ -157,7 +158,7 @@ class Effects:
         }
         try:
             with self._desk.telemetry.span(
-                SPAN_TOOL, parent=job.context.traceparent, kind="client", attributes=attributes
+                tool_span(job.tool), parent=job.context.traceparent, kind="client", attributes=attributes
             ) as span:
                 finished = await _guarded(self._desk.tools.run(_traced(job, span), tell, known=known))
         except MoontideError as error:

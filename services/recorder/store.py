@@ -14,6 +14,7 @@ from typing import Self
 from schemas import codec
 from schemas.telemetry import (
     ATTR_REQUEST_ID,
+    ATTR_RUN_ID,
     ATTR_TENANT,
     ProcessBeat,
     SpanEnded,
@@ -214,8 +215,9 @@ def _span_row(span: SpanStarted | SpanEnded) -> tuple[str, str, int, bytes, str]
 
 
 def _request_rows(span: SpanStarted | SpanEnded) -> list[tuple[str, str]]:
-    request_id = span.attributes.get(ATTR_REQUEST_ID)
-    return [(request_id, span.trace_id)] if isinstance(request_id, str) else []
+    """A trace is found by the ids of its requests and of its run."""
+    ids = {span.attributes.get(name) for name in (ATTR_REQUEST_ID, ATTR_RUN_ID)}
+    return [(found, span.trace_id) for found in ids if isinstance(found, str)]
 
 
 def _instance_rows(messages: Sequence[SpanMessage], heard: int) -> list[dict[str, str | int | None]]:

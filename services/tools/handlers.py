@@ -24,6 +24,7 @@ from schemas.telemetry import (
     ATTR_TOOL_CALL_ID,
     ATTR_TOOL_NAME,
     SPAN_TOOL,
+    tool_span,
 )
 from schemas.tools import ToolCancelled, ToolFinished, ToolJob, ToolProgress, ToolsListed, ToolsQuery
 from services.tools.execution import Execution, refused
@@ -96,7 +97,7 @@ class RunTools:
 
     async def _once(self, job: ToolJob, attempt_number: int) -> ToolFinished:
         with self.telemetry.span(
-            SPAN_TOOL,
+            tool_span(job.tool),
             parent=job.context.traceparent,
             kind="consumer",
             attributes=request_attributes(job.context)

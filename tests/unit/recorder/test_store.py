@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.telemetry import ATTR_REQUEST_ID
+from schemas.telemetry import ATTR_REQUEST_ID, ATTR_RUN_ID
 from services.recorder.store import SpanStore
 from shared.errors import Unavailable
 
@@ -47,6 +47,12 @@ def test_found_by_trace_id_and_by_request_id(store: SpanStore) -> None:
     store.write([started("b", trace=second, attributes={ATTR_REQUEST_ID: "req-1"})], heard=2)
     store.write([started("c", trace=second, attributes={ATTR_REQUEST_ID: "req-2"})], heard=3)
     assert [store.find(id) for id in (first, "req-1", "req-2", "req-3")] == [first, second, second, None]
+
+
+def test_found_by_run_id(store: SpanStore) -> None:
+    """Also where the span is of a request of its own within the run."""
+    store.write([started("a", attributes={ATTR_RUN_ID: "run-1", ATTR_REQUEST_ID: "req-1"})], heard=1)
+    assert store.find("run-1") == store.find("req-1") == TRACE
 
 
 def test_an_instance_is_known_by_its_newest_sign(store: SpanStore) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from schemas import names
 from schemas.codec import decode, encode
-from schemas.telemetry import ATTR_FAILURE_CODE, SPAN_TOOL
+from schemas.telemetry import ATTR_FAILURE_CODE, tool_span
 from schemas.tools import ToolFinished, ToolsListed, ToolsQuery, WorkspaceTree
 from services.tools.content import MAX_CHARACTERS
 from services.tools.execution import refused
@@ -39,7 +39,7 @@ async def test_a_call_is_answered_kept_and_traced(tmp_path: Path) -> None:
     kept = await desk.blobs.get_record(OUTCOMES, "run-1-1-0")
     assert kept is not None
     assert decode(kept, ToolFinished) == outcome
-    assert len(desk.telemetry.ended(SPAN_TOOL)) == 1
+    assert len(desk.telemetry.ended(tool_span("calc"))) == 1
 
 
 async def test_a_second_delivery_runs_nothing(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ async def test_calls_that_cannot_be_are_told_so(tmp_path: Path, tool: str, argum
     assert outcome.failure.code == code
     assert text(outcome) == f"error: {outcome.failure.message}"
     assert calc.calls == []
-    assert desk.telemetry.ended(SPAN_TOOL)[0].attributes[ATTR_FAILURE_CODE] == code
+    assert desk.telemetry.ended(tool_span(tool))[0].attributes[ATTR_FAILURE_CODE] == code
 
 
 async def test_progress_is_told_twice_a_second(tmp_path: Path) -> None:
