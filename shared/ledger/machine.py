@@ -271,6 +271,8 @@ def _reduced(place: Place, event: ContextReduced) -> Place:
         raise IllegalTransition(event, f"step {event.through_step} is not complete")
     if place.asking and not place.summarising:
         raise IllegalTransition(event, "the model is asked for a step")
+    if event.usage is not None and not place.summarising:
+        raise IllegalTransition(event, "the model was not asked for a summary")
     return msgspec.structs.replace(place, asking=False, summarising=False)
 
 

@@ -85,7 +85,8 @@ def turn(reasoning: str, *calls: Call, content: str = "") -> Maker:
 
 def shell_tests(what: str) -> Call:
     """Exit code of the tests, and of their output only what is the same each time."""
-    run = f"said=$(python3 -B -m unittest -q {what} 2>&1); code=$?; echo \"$said\" | grep -E '^(FAIL|ERROR|OK)'; exit $code"
+    tests = f"said=$(python3 -B -m unittest -q {what} 2>&1); code=$?"
+    run = f"{tests}; echo \"$said\" | grep -E '^(FAIL|ERROR|OK)'; exit $code"
     return call("shell", command=run)
 
 

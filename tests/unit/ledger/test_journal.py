@@ -1,5 +1,7 @@
 """Ledgers on the fake bus: accepted once, written by one owner, read and replayed by anybody."""
 
+import asyncio
+
 import pytest
 
 from schemas.runs import (
@@ -16,8 +18,13 @@ from shared.ledger.journal import Fenced, Ledger, LedgerWriter
 from .history import RUN, accepted, answer, ref, result, tool
 
 
+class FastClock(SystemClock):
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+
+
 async def ledger_of(broker: FakeBroker) -> Ledger:
-    ledger = Ledger(broker.bus("a"), SystemClock())
+    ledger = Ledger(broker.bus("a"), FastClock())
     await ledger.declare()
     return ledger
 
