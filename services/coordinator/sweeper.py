@@ -25,6 +25,7 @@ RUNS_SECONDS = 0.75
 CHATS_SECONDS = 2.0
 SHARE = 0.1
 """At most so much of the time is spent on one sort of scan: a large deployment is looked at less often."""
+MAX_PAUSE_SECONDS = 10.0
 
 
 @asynccontextmanager
@@ -61,13 +62,15 @@ async def _repeated(
 ) -> None:
     while True:
         started = clock.monotonic_seconds()
+        pause = seconds
         try:
             await scan()
+            took = clock.monotonic_seconds() - started
+            pause = max(seconds, took / SHARE - took)
         except MoontideError as error:
             disturbed()
             log.warning("sweep interrupted", extra={"code": error.code})
         except Exception:
             disturbed()
             log.exception("sweep failed")
-        took = clock.monotonic_seconds() - started
-        await clock.sleep(max(seconds, took / SHARE - took))
+        await clock.sleep(min(pause, MAX_PAUSE_SECONDS))

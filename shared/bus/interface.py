@@ -158,8 +158,8 @@ class Bus(Protocol):
     async def declare_latest(
         self, stream: str, subjects: tuple[str, ...], *, max_bytes: int, keep_seconds: float
     ) -> None:
-        """A stream that keeps the last message of each subject, and that for ``keep_seconds`` only. In memory: a
-        broker that was started again has none."""
+        """A stream that keeps the last message of each subject, and that for ``keep_seconds`` only. The server need
+        not wait for its disk, and may lose the last ones when the machine dies."""
         ...
 
     async def append_at(

@@ -71,7 +71,8 @@ async def declare_latest(
         max_msgs_per_subject=1,
         max_age=keep_seconds,
         duplicate_window=min(keep_seconds, DUPLICATE_SECONDS),
-        storage=api.StorageType.MEMORY,
+        storage=api.StorageType.FILE,  # one in memory is gone, itself, when its server was started again
+        persist_mode=api.PersistMode.ASYNC,
         allow_direct=True,
     )
     await _declare(link, config)
