@@ -11,8 +11,8 @@ from shared.errors import BadInput, Busy, Internal, MoontideError, NotFound, Una
 # Error codes of JetStream's API (nats-server/server/errors.json).
 WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 STREAM_NAME_IN_USE = 10058
-NO_MESSAGE = frozenset({10037, 10043, 10057})
-"""No message has this sequence: not found, already deleted, or it could not be deleted."""
+_NO_MESSAGE = frozenset({10037, 10043})
+_NOT_DELETED = 10057
 _FULL = frozenset({10023, 10047, 10077, 10122})
 """Insufficient resources, storage, a stream's message or byte limit."""
 
@@ -46,6 +46,13 @@ def translate(error: Exception) -> MoontideError:
             return Unavailable("bus.timeout", "nobody answered in time")
         case _:
             return Unavailable("bus.failed", "the bus could not do this")
+
+
+def is_missing(error: nats.js.errors.APIError) -> bool:
+    """There is no such message (any more); how the server says so depends on where it keeps them."""
+    if error.err_code == _NOT_DELETED:
+        return error.description in ("no message found", "deleted message", "stream store EOF")
+    return error.err_code in _NO_MESSAGE
 
 
 def _translate_api(error: nats.js.errors.APIError) -> MoontideError:

@@ -14,10 +14,10 @@ from typing import Any
 from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext, api
-from nats.js.errors import APIError, BadRequestError, NoStreamResponseError, NotFoundError
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
-from shared.bus import streams
-from shared.bus.failures import NO_MESSAGE, translated
+from shared.bus import failures, streams
+from shared.bus.failures import translated
 from shared.bus.interface import StoredMessage
 from shared.bus.link import Link
 
@@ -79,8 +79,8 @@ async def remove(link: Link, stream: str, sequence: int) -> bool:
     with translated():
         try:
             return await link.streams.delete_msg(stream, sequence)
-        except (BadRequestError, NotFoundError) as error:
-            if error.err_code not in NO_MESSAGE:
+        except APIError as error:
+            if not failures.is_missing(error):
                 raise
             return False
 
