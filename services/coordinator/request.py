@@ -12,7 +12,7 @@ from schemas.request import RequestContext
 from services.coordinator import budget, prompt
 from services.coordinator.step import Situation
 
-SUMMARY_TOKENS = 8_192
+SUMMARY_TOKENS = 16_384
 SPARE_TOKENS = 64
 """Between an estimate of the prompt and what it really has."""
 
