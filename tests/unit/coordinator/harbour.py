@@ -17,6 +17,8 @@ from services.coordinator.order import Order
 from shared.blobs.store import BlobStore
 from shared.bus.fake import FakeBroker, FakeBus
 from shared.errors import NotFound
+from shared.ledger.audit import run_findings
+from shared.ledger.journal import Ledger
 from shared.service import Process
 from shared.telemetry.tracing import Telemetry
 from tests import virtual_time
@@ -91,6 +93,12 @@ class Harbour(Client):
         await ready.wait()
         return Mortal(bus, task)
 
+    async def audit(self) -> None:
+        """Nothing is in any ledger that must not be there."""
+        ledger = Ledger(self.broker.bus("auditor"), self.clock)
+        for run_id in await ledger.run_ids():
+            assert run_findings(run_id, await ledger.read(run_id, limit=1000)) == []
+
     def _process(self, bus: FakeBus) -> Process:
         telemetry = Telemetry(service="coordinator", instance=bus.instance, bus=bus)
         return Process(name="coordinator", bus=bus, blobs=self.memory, telemetry=telemetry, clock=self.clock)
@@ -102,10 +110,12 @@ async def _ended(task: "asyncio.Task[None]") -> None:
 
 
 def sail(test: Callable[[Harbour], Awaitable[None]], kind: type[Harbour] = Harbour) -> None:
-    """Run a test in virtual time."""
+    """Run a test in virtual time; afterwards every ledger is audited."""
 
     async def main() -> None:
         async with AsyncExitStack() as stack:
-            await test(kind(stack))
+            harbour = kind(stack)
+            await test(harbour)
+            await harbour.audit()
 
     virtual_time.run(main())

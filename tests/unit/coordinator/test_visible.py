@@ -3,7 +3,7 @@
 from schemas import names
 from schemas.codec import decode
 from schemas.runs import NumberedEntry, RunDelta, RunLive
-from schemas.telemetry import SPAN_AGENT, SPAN_AGENT_STEP, SPAN_CHAT, SPAN_TOOL, SpanEnded
+from schemas.telemetry import SPAN_AGENT, SPAN_AGENT_STEP, SPAN_CHAT, SpanEnded, tool_span
 from shared.bus.fake import FakeBus
 from shared.service import Process
 from shared.telemetry.recording import RecordingTelemetry
@@ -60,7 +60,7 @@ def test_a_run_is_one_trace_with_a_span_per_step_and_call() -> None:
         (agent,) = [span for span in spans if span.name == SPAN_AGENT]
         steps = [span for span in spans if span.name == SPAN_AGENT_STEP]
         chats = [span for span in spans if span.name == SPAN_CHAT]
-        (tool,) = [span for span in spans if span.name == SPAN_TOOL]
+        (tool,) = [span for span in spans if span.name == tool_span("look_up")]
         assert [span.parent_span_id for span in steps] == [agent.span_id, agent.span_id]
         assert [span.parent_span_id for span in chats] == [span.span_id for span in steps]
         assert tool.parent_span_id == steps[0].span_id
