@@ -11,6 +11,7 @@ CASES ?=
 REQUESTS ?= 10000
 MINUTES ?= 30
 BREAK ?=
+ONLY ?=
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt \
@@ -26,7 +27,7 @@ BFCL := .make/bfcl/bfcl_eval/data
 export MEDIA ASK
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit fuzz-api fuzz-language bench-encoding oracle layer long-context determinism chaos-engine prefixes soak between-forwards step-overhead int4 overhead size clean bench-grammar grammar-tools verify-self gold-calls mcp-conformance
+.PHONY: help setup demo test check unit fuzz-api fuzz-language bench-encoding oracle layer long-context determinism chaos-engine prefixes soak between-forwards step-overhead int4 overhead size clean bench-grammar grammar-tools verify-self escape gold-calls mcp-conformance
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +74,9 @@ chaos-engine: $(DEV) ## 10,000 requests while engines, shards and encoders are k
 
 prefixes: $(DEV) ## prefix hits of 300 agents in half the memory they need, plain LRU beside it, as JSON
 	@$(BIN)/python -m tests.measure.prefixes
+
+escape: $(DEV) ## escapes and abuses, each without the sandbox and with it (ONLY=words), one JSON line last
+	@$(BIN)/python -m tests.escape --only "$(ONLY)"
 
 soak: $(DEV) ## constant load on an engine: nothing grows (MINUTES=, SEED=, BREAK=leak), one JSON line
 	@$(BIN)/python -m tests.measure.soak --minutes $(MINUTES) --seed $(SEED) --break "$(BREAK)"

@@ -51,9 +51,11 @@ class Cgroup:
 def made(memory_bytes: int, processes: int) -> Cgroup | None:
     """A new, empty group with both bounds; None where that is not possible."""
     name = f"{PREFIX}{os.getpid()}-{uuid.uuid4().hex[:12]}"
-    if (ROOT / "cgroup.controllers").exists():
-        return _version_2(name, memory_bytes, processes)
-    return _version_1(name, memory_bytes, processes)
+    return (_version_1 if is_version_1() else _version_2)(name, memory_bytes, processes)
+
+
+def is_version_1() -> bool:
+    return not (ROOT / "cgroup.controllers").exists()
 
 
 def sweep() -> None:

@@ -20,7 +20,7 @@ from typing import IO, Any
 from services.tools import cgroup, seccomp
 from services.tools.census import below, first_to_go, send, stop, usage
 from services.tools.cgroup import Cgroup
-from services.tools.disk import used_bytes
+from services.tools.disk import Used, used
 from services.tools.pipe import Pipe, readable
 from services.tools.sandbox import Bounds, Descriptors, Sandbox, View
 from shared.errors import Unavailable
@@ -30,6 +30,8 @@ END_SECONDS = 15.0
 WATCH_SECONDS = 0.1
 WRITTEN_FACTOR = 4
 """Times the size of a workspace that a call may write to disk, unlinked files included."""
+FILES_FACTOR = 2
+"""Times the files of a workspace that there may be in between."""
 LOG = logging.getLogger("tools.sandbox")
 MIB = 1024 * 1024
 
@@ -183,7 +185,7 @@ class Confined:
             signal.pidfd_send_signal(self._first_fd, signal.SIGKILL)
 
     async def _watch(self) -> None:
-        beginning = await asyncio.to_thread(used_bytes, self._view.workspace)
+        beginning = await asyncio.to_thread(used, self._view.workspace)
         pause = WATCH_SECONDS
         while not self.reason:
             await asyncio.sleep(pause)
@@ -193,7 +195,7 @@ class Confined:
             if reason:
                 self.break_off(reason)
 
-    def _exceeded(self, beginning_bytes: int) -> str:
+    def _exceeded(self, beginning: Used) -> str:
         bounds, pids = self._bounds, below(self._first)
         now = usage(pids)
         if now.processes > bounds.processes:
@@ -202,21 +204,24 @@ class Confined:
             return self._memory_reason()
         if now.cpu_seconds - self._cpu_begin > bounds.cpu_seconds:
             return f"more than {bounds.cpu_seconds:g} seconds of processor time"
-        if self._view.writable and self._written_too_much(pids, beginning_bytes):
-            return f"more than {bounds.workspace_bytes // MIB} MiB in the workspace, or more written than that needs"
+        if self._view.writable and self._written_too_much(pids, beginning):
+            files = f"{bounds.workspace_files} files"
+            return f"more than {bounds.workspace_bytes // MIB} MiB or {files} in the workspace, or that written often"
         return ""
 
     def _memory_reason(self) -> str:
         return f"more than {self._bounds.memory_bytes // MIB} MiB of memory"
 
-    def _written_too_much(self, pids: list[int], beginning_bytes: int) -> bool:
+    def _written_too_much(self, pids: list[int], beginning: Used) -> bool:
         """Files without a name are no part of a folder, so what goes to the disk is counted too."""
         for pid in pids:
             self._written[pid] = max(self._written.get(pid, 0), usage([pid]).written_bytes)
         written = sum(self._written.values()) - self._written_begin
         if written > WRITTEN_FACTOR * self._bounds.workspace_bytes:
             return True
-        return used_bytes(self._view.workspace) > max(self._bounds.workspace_bytes, beginning_bytes)
+        now = used(self._view.workspace)
+        too_many = now.entries > max(FILES_FACTOR * self._bounds.workspace_files, beginning.entries)
+        return too_many or now.size_bytes > max(self._bounds.workspace_bytes, beginning.size_bytes)
 
 
 @asynccontextmanager

@@ -40,6 +40,7 @@ def sandbox_bounds(config: ToolsConfig) -> Bounds:
         file_bytes=config.file_bytes,
         temporary_bytes=config.temporary_bytes,
         workspace_bytes=config.workspace_bytes,
+        workspace_files=config.workspace_files,
         output_bytes=config.output_bytes,
     )
 

@@ -39,6 +39,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     file_bytes: int = 256 * 1024**2
     temporary_bytes: int = 256 * 1024**2
     workspace_bytes: int = 1024**3
+    workspace_files: int = 20_000
     output_bytes: int = 16 * 1024**2
 
 
