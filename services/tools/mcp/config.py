@@ -68,6 +68,14 @@ class ClientCredentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """The authorisation server that the secret belongs to: no other one sees it, whatever the MCP server says."""
 
 
+class Confinement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a process may see beside programs and libraries; paths from where the configuration lies."""
+
+    network: bool = False
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+
+
 class McpServer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Either ``command`` (stdio) or ``url`` (streamable HTTP)."""
 
@@ -78,6 +86,8 @@ class McpServer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     env: dict[str, Text] = {}
     """Beside PATH, HOME, USER and the like: nothing else of this process's environment is handed on."""
     cwd: str | None = None
+    sandbox: Confinement | None = None
+    """None: it may do what this process may."""
     url: str | None = None
     headers: dict[str, Text] = {}
     oauth: ClientCredentials | None = None
@@ -131,8 +141,8 @@ def _problem(name: str, server: McpServer) -> str | None:
         return "either command or url is needed, not both"
     if server.url is not None and not server.url.startswith(("http://", "https://")):
         return "url must begin with http:// or https://"
-    if server.url is not None and (server.args or server.env or server.cwd):
-        return "args, env and cwd belong to a command"
+    if server.url is not None and (server.args or server.env or server.cwd or server.sandbox):
+        return "args, env, cwd and sandbox belong to a command"
     if server.command is not None and (server.headers or server.oauth):
         return "headers and oauth belong to a url"
     oauth = server.oauth

@@ -22,6 +22,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
 
 from services.tools.mcp.config import McpServer, McpServers
+from services.tools.mcp.confinement import words
 from services.tools.mcp.credentials import authentication
 
 TETHER = Path(__file__).with_name("tether.py")
@@ -45,11 +46,13 @@ def transport(
 @asynccontextmanager
 async def _stdio(server: McpServer, config: McpServers, heard: Heard) -> AsyncIterator[TransportStreams]:
     assert server.command is not None
+    directory = config.folder / server.cwd if server.cwd is not None else None
+    confined = words(server.sandbox, config.folder, directory) if server.sandbox is not None else []
     parameters = StdioServerParameters(
         command=sys.executable,
-        args=["-I", str(TETHER), str(os.getpid()), server.command, *server.args],
+        args=["-I", str(TETHER), str(os.getpid()), *confined, server.command, *server.args],
         env={key: config.text(value) for key, value in server.env.items()},
-        cwd=config.folder / server.cwd if server.cwd is not None else None,
+        cwd=directory,
     )
     async with _listened(heard) as errors, stdio_client(parameters, errors) as streams:
         yield streams

@@ -25,6 +25,8 @@ from tests.web.calls import call, text_of
 from tests.web.mcp.server import PNG
 
 OLD_SERVER = ROOT / "tests" / "web" / "mcp" / "old_server.py"
+INTERPRETER = str(Path(sys.executable).resolve())
+"""With the standard library alone."""
 SECONDS = 40.0
 """For a server's interpreter to start on a busy machine."""
 
@@ -200,6 +202,25 @@ async def test_servers_end_when_we_are_killed(tmp_path: Path) -> None:
         assert lives(pid)
         await child.kill()
         await until(lambda: not lives(pid), SECONDS)
+
+
+@pytest.mark.parametrize("confined", [False, True])
+async def test_a_server_may_be_kept_from_the_machine(tmp_path: Path, confined: bool) -> None:
+    """Off, it reaches canaries; on, it sees what it is given and answers all the same."""
+    (tmp_path / "seen").mkdir()
+    (tmp_path / "canary").write_text("canary")
+    given = {"read": [str(OLD_SERVER.parent), sys.base_prefix], "write": ["seen"]}
+    server = old(tmp_path / "seen", **({"sandbox": given} if confined else {}))
+    server["command"] = INTERPRETER
+    with socket.create_server(("127.0.0.1", 0)) as canary:
+        wanted = {"file": str(tmp_path / "canary"), "port": canary.getsockname()[1], "pid": os.getpid()}
+        async with harbour(tmp_path, old=server) as port:
+            had = json.loads(await port.says("old_peek", **wanted))
+            assert (tmp_path / "seen" / "said").exists()
+    if confined:
+        assert had["file"] is had["network"] is False
+    else:
+        assert had == {"file": True, "network": True, "process": True}
 
 
 async def test_an_older_server_is_spoken_to_in_its_protocol(tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ Every line that it is sent is kept in ``FOLDER/said``. Its tool ``slow`` never a
 
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
 
 SAID = Path(sys.argv[1]) / "said"
-tools = ["slow", "grow", "flood", "ask", "wrong", "quiet", "die"]
+tools = ["slow", "grow", "flood", "ask", "wrong", "quiet", "die", "peek"]
 
 
 def send(**message: Any) -> None:
@@ -33,6 +34,8 @@ def call(number: Any, parameters: dict[str, Any]) -> None:
     elif name == "flood":
         while True:
             sys.stdout.write("x" * (1 << 20))
+    elif name == "peek":
+        text(number, json.dumps(peek(parameters["arguments"])))
     elif name == "die":
         os.kill(os.getpid(), 9)
     elif name == "ask":
@@ -42,6 +45,20 @@ def call(number: Any, parameters: dict[str, Any]) -> None:
         send(id=number, result={"content": "no list"})
     elif name == "quiet":
         send(id=number, error={"code": -32602, "message": "say louder"})
+
+
+def peek(wanted: dict[str, Any]) -> dict[str, bool]:
+    """What of the machine can be had from here."""
+    try:
+        read = bool(Path(wanted["file"]).read_text())
+    except OSError:
+        read = False
+    try:
+        with socket.create_connection(("127.0.0.1", wanted["port"]), 5):
+            connected = True
+    except OSError:
+        connected = False
+    return {"file": read, "network": connected, "process": Path(f"/proc/{wanted['pid']}").exists()}
 
 
 def answer(message: dict[str, Any]) -> None:
