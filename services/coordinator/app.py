@@ -50,7 +50,7 @@ async def app(
     await desk.events.declare_if_missing()
     await process.bus.declare(RUNS_QUEUE)
     ownership = Ownership(desk, leases)
-    endpoints = Handlers(desk, RunBook(desk.ledger)).endpoints()
+    endpoints = Handlers(desk, RunBook(desk.ledger, desk.blobs)).endpoints()
     async with (
         process.bus.consume(RUNS_QUEUE, ownership.handle, in_flight=WAKE_UPS_IN_FLIGHT),
         process.bus.offer(names.SERVICE_COORDINATOR, endpoints, version=VERSION, metadata=METADATA),

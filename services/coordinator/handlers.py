@@ -88,11 +88,9 @@ class Handlers:
     async def list_runs(self, query: RunsQuery) -> RunsListed:
         found: list[RunSummary] = []
         limit = min(max(query.limit, 1), MAX_RUNS_LISTED)
-        for run_id in reversed(await self._desk.ledger.run_ids()):
-            if query.before and run_id >= query.before:
-                continue
-            if await self._book.tenant(run_id) != query.principal.tenant:
-                continue
+        known = await self._desk.ledger.run_ids()
+        wanted = [run_id for run_id in reversed(known) if not query.before or run_id < query.before]
+        async for run_id in self._book.of_tenant(wanted, query.principal.tenant):
             summary = await self._book.summary(run_id, query.principal.tenant)
             if query.status is None or summary.status == query.status:
                 found.append(summary)

@@ -28,7 +28,8 @@ from shared.ledger.records import ended_record
 
 log = logging.getLogger("coordinator")
 
-FULL_RETRY_SECONDS = 0.25
+FULL_WAIT_SECONDS = 0.5
+FULL_RETRY_SECONDS = 0.1
 TAKING_PAUSE_SECONDS = 0.05
 WAKE_TRIES = 4
 WAKE_PAUSE_SECONDS = 0.5
@@ -42,6 +43,8 @@ class Ownership:
         """None: the run is being taken."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
+        self._left = asyncio.Event()
+        """A run has left this process."""
 
     @property
     def runs(self) -> int:
@@ -55,9 +58,18 @@ class Ownership:
             raise BadInput("run.malformed", "not a wake-up") from error
         if run_id in self._agents:
             return
-        if self._draining or len(self._agents) >= self._desk.config.max_runs:
+        if not await self._has_room():
             raise Busy("run.full", "this coordinator drives enough runs", retry_after_seconds=FULL_RETRY_SECONDS)
         await self._desk.order.confirmations(lambda: self._take(run_id), _nothing)
+
+    async def _has_room(self) -> bool:
+        """Waits a little for it: a full process that refused at once would be asked again and again."""
+        if not self._draining and len(self._agents) >= self._desk.config.max_runs:
+            self._left.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FULL_WAIT_SECONDS):
+                    await self._left.wait()
+        return not self._draining and len(self._agents) < self._desk.config.max_runs
 
     async def _take(self, run_id: str) -> None:
         """The lease is in the ledger when this returns, or the run needs no owner."""
@@ -97,6 +109,7 @@ class Ownership:
                 await self._announce(run)
         finally:
             self._agents.pop(run.run_id, None)
+            self._left.set()
         if again:
             await self._wake(run.run_id)
 

@@ -304,3 +304,18 @@ def test_a_fork_of_a_run_on_a_repository_makes_its_own_patch() -> None:
         assert [job.tool for job in tools.jobs] == ["note", "$patch", "note", "$patch"]
 
     sail(test)
+
+
+def test_more_runs_than_a_process_drives_wait_their_turn() -> None:
+    async def test(harbour: Harbour) -> None:
+        model = await harbour.model(in_turn(Say("done", seconds=5.0)))
+        await harbour.coordinator(CoordinatorConfig(max_runs=2))
+        runs = [await harbour.start(f"Goal {number}.", tools=()) for number in range(7)]
+        most = 0
+        while len(model.asked) < 7:
+            most = max(most, model.in_flight)
+            await harbour.clock.sleep(0.2)
+        assert most == 2
+        assert {(await harbour.ended(run_id)).status for run_id in runs} == {"finished"}
+
+    sail(test)
