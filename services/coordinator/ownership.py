@@ -31,6 +31,10 @@ log = logging.getLogger("coordinator")
 FULL_WAIT_SECONDS = 0.5
 FULL_RETRY_SECONDS = 0.1
 TAKING_PAUSE_SECONDS = 0.05
+MAX_FRUITLESS_TERMS = 20
+POISON = Failure(
+    code="run.poison", message="the run was ended: whoever took it died before anything came of it", status=500
+)
 WAKE_TRIES = 4
 WAKE_PAUSE_SECONDS = 0.5
 
@@ -97,9 +101,12 @@ class Ownership:
             return None
         writer = desk.ledger.writer(run_id, owner, state.place.term + 1, state.last_sequence)
         run = OwnedRun(state, trail, writer, Live(desk.bus, desk.clock, run_id), desk.clock)
+        poison = state.status == "running" and state.fruitless_terms >= MAX_FRUITLESS_TERMS
         run.take(owner)
+        if poison:
+            run.foresee(RunEnded(outcome="failed", failure=POISON))
         await run.record()
-        return run
+        return None if poison else run
 
     async def _drive(self, agent: Agent, run: OwnedRun) -> None:
         again = True

@@ -121,7 +121,8 @@ async def _declare(link: Link, config: api.StreamConfig) -> None:
             if error.err_code != STREAM_NAME_IN_USE:
                 raise
             known = await link.streams.stream_info(config.name or "")
-            config.persist_mode = known.config.persist_mode  # the one thing that a stream keeps for life
+            # What a stream keeps for life.
+            config.persist_mode, config.storage = known.config.persist_mode, known.config.storage
             await link.streams.update_stream(config)
 
 

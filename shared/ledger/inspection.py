@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 PAGE = 500
 ASK_SECONDS = 2.0
 BLOBS_AT_ONCE = 32
+BLOBS_LIVE_SECONDS = 7 * 24 * 3600.0
+"""What a run that has ended pointed to longer ago may have been collected."""
 MAX_TREE_BYTES = 64 * 1024 * 1024
 
 
@@ -117,9 +119,12 @@ class Inspection:
             after = page[-1].sequence
         self._entries += len(entries)
         self._findings += run_findings(run_id, entries)
+        is_open = bool(entries) and not outcome_of(entries[-1])
+        oldest = 0.0 if is_open else self._clock.unix_seconds() - BLOBS_LIVE_SECONDS
         for numbered in entries:
-            self._references |= dict.fromkeys(references(numbered.entry), run_id)
-        if entries and not outcome_of(entries[-1]):
+            if numbered.entry.time_unix_seconds > oldest:
+                self._references |= dict.fromkeys(references(numbered.entry), run_id)
+        if is_open:
             await self._open_workspace(run_id, entries)
         return entries
 

@@ -76,6 +76,8 @@ class RunState(msgspec.Struct, kw_only=True):
     failure: Failure | None = None
     files: tuple[ToolFile, ...] = ()
     """What the run left; see ``RunEnded``."""
+    fruitless_terms: int = 0
+    """Owners in a row under whom nothing was answered, said or ended: a run that kills whoever takes it has many."""
     last_sequence: int = 0
 
     @property
@@ -129,6 +131,10 @@ class RunState(msgspec.Struct, kw_only=True):
         return machine.path(self.place, entry)
 
     def _take(self, event: RunEvent) -> None:
+        if isinstance(event, LeaseTaken):
+            self.fruitless_terms += 1
+        elif not isinstance(event, ModelAsked | ToolAsked):
+            self.fruitless_terms = 0
         match event:
             case ModelAsked():
                 self.conversation.asked()

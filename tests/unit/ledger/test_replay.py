@@ -218,6 +218,15 @@ def test_summary_says_what_people_see() -> None:
     assert state.taken_commands == {"c"}
 
 
+def test_owners_under_whom_nothing_comes_of_it_are_counted() -> None:
+    history = History().take().step(1)
+    assert replay(history.entries).fruitless_terms == 0
+    history.take().take().add(ModelAsked(step=2, message_count=3)).take()
+    assert replay(history.entries).fruitless_terms == 3
+    history.add(ModelAsked(step=2, attempt=2, message_count=3)).add(answer(2))
+    assert replay(history.entries).fruitless_terms == 0
+
+
 REFUSED: dict[str, tuple[History, RunEvent]] = {
     "after the end": (History().take().add(RunEnded(outcome="finished")), RunPaused()),
     "a second acceptance": (History().take(), accepted().events[0]),
