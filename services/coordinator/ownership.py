@@ -60,9 +60,7 @@ class Ownership:
             run_id = decode(job.data, RunWake).run_id
         except msgspec.MsgspecError as error:
             raise BadInput("run.malformed", "not a wake-up") from error
-        if run_id in self._agents:
-            return
-        if not await self._has_room():
+        if run_id not in self._agents and not await self._has_room():
             raise Busy("run.full", "this coordinator drives enough runs", retry_after_seconds=FULL_RETRY_SECONDS)
         await self._desk.order.confirmations(lambda: self._take(run_id), _nothing)
 
@@ -77,6 +75,8 @@ class Ownership:
 
     async def _take(self, run_id: str) -> None:
         """The lease is in the ledger when this returns, or the run needs no owner."""
+        if run_id in self._agents:
+            return
         self._agents[run_id] = None
         run: OwnedRun | None = None
         try:
