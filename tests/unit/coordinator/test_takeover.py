@@ -7,9 +7,11 @@ import random
 
 import pytest
 
-from schemas.runs import ModelAnswered, ModelAsked, RunEnded, ToolAnswered, ToolAsked
+from schemas.runs import LeaseTaken, ModelAnswered, ModelAsked, RunEnded, ToolAnswered, ToolAsked
 from schemas.tools import ToolFinished, ToolJob
+from services.coordinator.config import CoordinatorConfig
 from services.coordinator.order import Act, Order, Record
+from services.coordinator.step import MAX_FRUITLESS_TERMS
 from shared.bus.fake import FakeBus
 from shared.errors import NotFound
 from shared.ledger.journal import Ledger
@@ -210,3 +212,24 @@ def test_an_acknowledgement_before_its_append_is_noticed() -> None:
 def cut(bus: FakeBus) -> None:
     """As frozen: nothing goes out or comes in, and nobody has told it."""
     bus.kill()
+
+
+def test_a_run_that_kills_whoever_takes_it_is_ended() -> None:
+    async def test(harbour: Harbour) -> None:
+        await harbour.model(in_turn(Say("Done.")))
+        await harbour.tools()
+        first = await harbour.mortal(CoordinatorConfig(max_runs=1))
+        blocking = await harbour.start()
+        first.kill()
+        ledger = Ledger(harbour.bus, harbour.clock)
+        for number in range(MAX_FRUITLESS_TERMS + 1):
+            state = await ledger.state(blocking)
+            term = state.place.term + 1
+            writer = ledger.writer(blocking, f"victim-{number}", term, state.last_sequence)
+            await writer.append([LeaseTaken(owner=f"victim-{number}", term=term)])
+        await harbour.mortal()
+        summary = await harbour.ended(blocking)
+        assert summary.failure is not None
+        assert summary.failure.code == "run.poison"
+
+    sail(test)
