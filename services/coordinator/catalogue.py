@@ -45,7 +45,8 @@ def chosen(listed: tuple[ToolDeclaration, ...], spec: RunSpec) -> tuple[ToolDecl
     """The tools of one run, by name. Raises BadInput(``run.unknown_tool``) for a name that nobody offers."""
     offered = {tool.name: tool for tool in listed}
     if (search := offered.get(SEARCH)) is not None:
-        offered[BUILTIN_SEARCH] = msgspec.structs.replace(search, name=BUILTIN_SEARCH)
+        # Moonshot's models call it with arguments of their own service, which the tool gives back as they are.
+        offered[BUILTIN_SEARCH] = msgspec.structs.replace(search, name=BUILTIN_SEARCH, parameters=b'{"type":"object"}')
     if spec.tools is None:
         return tuple(offered[name] for name in sorted(offered) if not name.startswith("$"))
     for name in spec.tools:

@@ -21,7 +21,7 @@ from services.tools.search import SearchProvider
 from services.tools.searxng import SearXNG
 from services.tools.secret import Secret
 from services.tools.tool import Tool
-from services.tools.web_search import WebSearch
+from services.tools.web_search import BuiltinSearch, WebSearch
 from shared.errors import BadInput
 
 
@@ -36,7 +36,8 @@ async def outside(config: ToolsConfig, check: MediaCheck, folder: Path) -> Async
         web = Web(destinations(config.fetch_allow, config.fetch_ports), limits)
         tools: list[Tool] = [Look(check), Fetch(web, index.read if index is not None else None)]
         if config.search_providers:
-            tools.append(WebSearch([_provider(name, config, index) for name in config.search_providers]))
+            search = WebSearch([_provider(name, config, index) for name in config.search_providers])
+            tools += [search, BuiltinSearch(search)]
         yield tools
 
 

@@ -16,10 +16,8 @@ from shared.errors import BadInput
 from shared.language.tool_arguments import Check, arguments_check
 
 NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9-_]{2,63}")
-ALIASES = {"$web_search": "web_search"}
-"""Names that models know a tool by beside its own: Kimi's builtin."""
 RESERVED = "$"
-"""First character of tools that are called by coordinators only: never listed."""
+"""First character of tools that are never listed: coordinators know them."""
 MAX_TOOLS = 512
 MAX_LISTED_BYTES = 512 * 1024
 """Of all declarations: their list travels in one message."""
@@ -42,7 +40,7 @@ class Registry:
         name = declaration.name
         if not NAME.fullmatch(name.removeprefix(RESERVED)):
             raise _bad(name, "is no name for a tool")
-        if name in self._tools or name in ALIASES:
+        if name in self._tools:
             raise _bad(name, "is there already")
         size = len(declaration.parameters) + len(declaration.description)
         if len(self._tools) >= MAX_TOOLS or self._listed_bytes + size > MAX_LISTED_BYTES:
@@ -64,8 +62,8 @@ class Registry:
         return tuple(self._tools[name].declaration for name in names)
 
     def find(self, name: str) -> Tool:
-        """By its name or an alias. Raises BadInput(``tool.unknown``), whose text says which ones there are."""
-        tool = self._tools.get(ALIASES.get(name, name))
+        """By its name. Raises BadInput(``tool.unknown``), whose text says which ones there are."""
+        tool = self._tools.get(name)
         if tool is None:
             known = ", ".join(declaration.name for declaration in self.declarations())
             raise BadInput(

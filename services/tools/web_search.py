@@ -1,13 +1,15 @@
-"""``web_search``: questions to every configured provider at once, their hits in turn.
+"""``web_search``: questions to all configured providers at once, hits in turn; and ``$web_search``, Kimi's builtin.
 
 Input: ``{query, limit?}``. Output: numbered hits with title, address and snippet. A provider that fails is named while
-others answer. Kimi's builtin ``$web_search`` is another name of this tool. Must not know what providers are.
+others answer. Must not know what providers are.
 """
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
+
+import msgspec
 
 from services.tools.search import Hit, SearchProvider
 from services.tools.tool import Call, Result, declared, said
@@ -54,6 +56,22 @@ class WebSearch:
             raise failures[0]
         hits = merged([answer for answer in answers if not isinstance(answer, MoontideError)], limit)
         return said(_told(query, hits, failures))
+
+
+@dataclass(frozen=True)
+class BuiltinSearch:
+    """Kimi's builtin, which coordinators know by its reserved name. A model that searches by itself (Moonshot's) calls
+    it with arguments of its own service, and is answered with the same: that is how its protocol goes."""
+
+    search: WebSearch
+    declaration = msgspec.structs.replace(WebSearch.declaration, name="$web_search", parameters=b'{"type":"object"}')
+
+    async def run(self, call: Call) -> Result:
+        query, limit = call.arguments.get("query"), call.arguments.get("limit", DEFAULT_LIMIT)
+        if not isinstance(query, str):
+            return said(msgspec.json.encode(call.arguments).decode())
+        limit = min(max(limit, 1), MAX_LIMIT) if isinstance(limit, int) else DEFAULT_LIMIT
+        return await self.search.run(replace(call, arguments={"query": query, "limit": limit}))
 
 
 async def _asked(provider: SearchProvider, query: str, limit: int) -> list[Hit] | MoontideError:

@@ -28,7 +28,7 @@ async def test_search_is_offered_where_somebody_answers(tmp_path: Path) -> None:
         assert [tool.declaration.name for tool in tools] == ["look", "fetch"]
     searxng = configured(SEARCH_PROVIDERS="searxng", SEARCH_SEARXNG_URL="http://search.local:8080")
     async with outside(searxng, nobody, tmp_path) as tools:
-        assert [tool.declaration.name for tool in tools] == ["look", "fetch", "web_search"]
+        assert [tool.declaration.name for tool in tools] == ["look", "fetch", "web_search", "$web_search"]
 
 
 async def test_the_local_index_is_searched_by_kimis_name_and_read_by_fetch(tmp_path: Path) -> None:

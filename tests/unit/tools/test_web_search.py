@@ -11,7 +11,7 @@ from services.tools.brave import Brave
 from services.tools.search import Hit
 from services.tools.searxng import SearXNG
 from services.tools.secret import Secret
-from services.tools.web_search import WebSearch, merged
+from services.tools.web_search import BuiltinSearch, WebSearch, merged
 from shared.errors import BadInput, MoontideError, Unavailable
 from tests.web.calls import call, text_of
 from tests.web.site import Site, drip, response, site
@@ -165,3 +165,12 @@ async def test_a_query_has_a_length(tmp_path: Path, query: str) -> None:
 
 def test_hits_without_an_address_are_dropped() -> None:
     assert merged([[Hit("a", "", "s")], []], 5) == []
+
+
+async def test_kimis_builtin_searches_for_a_query_and_gives_the_rest_back(tmp_path: Path) -> None:
+    builtin = BuiltinSearch(WebSearch([Fixed("a", [Hit(f"a{number}", f"u:{number}", "s") for number in range(30)])]))
+    assert builtin.declaration.name == "$web_search"
+    assert text_of(await builtin.run(call(tmp_path, query="tides", limit=1))) == "1. a0\n   u:0\n   s"
+    assert text_of(await builtin.run(call(tmp_path, query="tides", limit="many"))).count("   u:") == 8
+    opaque = {"search_result": {"search_id": "x1"}, "usage": {"total_tokens": 5}}
+    assert msgspec.json.decode(text_of(await builtin.run(call(tmp_path, **opaque)))) == opaque
