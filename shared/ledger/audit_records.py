@@ -1,7 +1,7 @@
 """Whether accepted ids end in exactly one visible terminal record (design principle 8). Pure.
 
 In: what the events log and the ledgers hold, who still holds which chats, and which runs have an owner. Out:
-``Finding``s. What is younger than ``GRACE_SECONDS`` is not judged: between an end and its record is a moment.
+``Finding``s. What is young is not judged: between an end and its record is a moment.
 """
 
 from collections.abc import Mapping
@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from schemas.events import CloudEvent, RequestData
 from schemas.runs import NumberedEntry, RunEnded
 from shared.ledger.audit import Finding
-
-GRACE_SECONDS = 30.0
 
 
 @dataclass
@@ -54,35 +52,34 @@ class Records:
 
 
 def record_findings(
-    records: Records, runs: Mapping[str, NumberedEntry], held: set[str], now_unix_seconds: float
+    records: Records, runs: Mapping[str, NumberedEntry], held: set[str], before_unix_seconds: float
 ) -> list[Finding]:
-    """``runs``: each with its last entry, read behind the events log. ``held``: open chats that somebody works on."""
+    """Of what happened before a moment. ``runs``: each with its last entry, read behind the events log. ``held``: open
+    chats that somebody works on."""
     found: list[Finding] = []
     for request_id, record in sorted(records.by_id.items()):
         found += _counted(request_id, record, records.whole)
-        if record.data is None or now_unix_seconds - record.time_unix_seconds < GRACE_SECONDS:
+        if record.data is None or record.time_unix_seconds > before_unix_seconds:
             continue
         if record.data.kind == "run":
             found += _run(request_id, record, runs.get(request_id))
         elif record.data.kind == "chat" and not record.terminal and request_id not in held:
             found.append(_finding("record.lost", request_id, "accepted, not ended, and nobody holds it"))
     for run_id, last in sorted(runs.items()):
-        old = now_unix_seconds - last.entry.time_unix_seconds >= GRACE_SECONDS
+        old = last.entry.time_unix_seconds <= before_unix_seconds
         if records.whole and old and run_id not in records.by_id:
             found.append(_finding("record.not_accepted", run_id, "a ledger, and no accepted event"))
     return found
 
 
 def unattended_findings(
-    runs: Mapping[str, NumberedEntry], attended: set[str], now_unix_seconds: float
+    runs: Mapping[str, NumberedEntry], attended: set[str], before_unix_seconds: float
 ) -> list[Finding]:
     """Runs that have not ended and that nobody takes care of, or has been told to."""
     return [
         _finding("run.unattended", run_id, "it has not ended, and has neither owner nor wake-up")
         for run_id, last in sorted(runs.items())
-        if outcome_of(last) == ""
-        and run_id not in attended
-        and now_unix_seconds - last.entry.time_unix_seconds >= GRACE_SECONDS
+        if outcome_of(last) == "" and run_id not in attended and last.entry.time_unix_seconds <= before_unix_seconds
     ]
 
 

@@ -26,6 +26,7 @@ from shared.ledger.leases import Leases
 
 log = logging.getLogger(__name__)
 
+GRACE_SECONDS = 30.0
 PAGE = 500
 ASK_SECONDS = 2.0
 BLOBS_AT_ONCE = 32
@@ -45,27 +46,31 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Inspection:
-    """``live``: services run, so that open work has a holder."""
+    """``live``: services run, so that open work has a holder. ``grace_seconds``: what is younger is not judged where a
+    moment lies between two writes."""
 
-    def __init__(self, bus: Bus, clock: Clock, blobs: BlobStore | None, *, live: bool) -> None:
+    def __init__(
+        self, bus: Bus, clock: Clock, blobs: BlobStore | None, *, live: bool, grace_seconds: float = GRACE_SECONDS
+    ) -> None:
         self._bus = bus
         self._clock = clock
         self._blobs = blobs
         self._live = live
+        self._grace_seconds = grace_seconds
         self._findings: list[Finding] = []
         self._entries = 0
         self._references: dict[BlobRef, str] = {}
 
     async def report(self) -> Report:
         """Raises Unavailable when the bus cannot be read."""
-        now = self._clock.unix_seconds()
+        before = self._clock.unix_seconds() - self._grace_seconds
         records = await self._records()
         runs = await self._runs()
         held = await self._held(records)
         again = await self._records() if held != set(records.open_chats()) else records
-        self._findings += record_findings(again, runs, held, now)
+        self._findings += record_findings(again, runs, held, before)
         if self._live and runs:
-            self._findings += unattended_findings(runs, await self._attended(), now)
+            self._findings += unattended_findings(runs, await self._attended(), before)
         await self._check_blobs()
         return Report(
             runs=len(runs),

@@ -126,9 +126,9 @@ def records(*events: CloudEvent, whole: bool = True) -> Records:
     return known
 
 
-def codes(known: Records, runs: dict[str, History] | None = None, held: set[str] | None = None, now: float = 2000.0):
+def codes(known: Records, runs: dict[str, History] | None = None, held: set[str] | None = None, before: float = 1500.0):
     last = {run_id: history.entries[-1] for run_id, history in (runs or {}).items()}
-    return [f"{finding.code} {finding.id}" for finding in record_findings(known, last, held or set(), now)]
+    return [f"{finding.code} {finding.id}" for finding in record_findings(known, last, held or set(), before)]
 
 
 def test_chats_have_one_ending_each() -> None:
@@ -140,7 +140,7 @@ def test_chats_have_one_ending_each() -> None:
     assert codes(records(both[1], whole=False)) == []
     assert codes(records(both[0])) == ["record.lost a"]
     assert codes(records(both[0]), held={"a"}) == []
-    assert codes(records(both[0]), now=1010.0) == []
+    assert codes(records(both[0]), before=990.0) == []
 
 
 def test_runs_end_as_their_ledgers_say() -> None:
@@ -158,7 +158,7 @@ def test_a_run_without_owner_is_found_after_a_while() -> None:
     last = {RUN: good_start().entries[-1]}
     assert [finding.code for finding in unattended_findings(last, set(), 2000.0)] == ["run.unattended"]
     assert unattended_findings(last, {RUN}, 2000.0) == []
-    assert unattended_findings(last, set(), 1005.0) == []
+    assert unattended_findings(last, set(), 990.0) == []
     assert unattended_findings({RUN: good().entries[-1]}, set(), 2000.0) == []
 
 
