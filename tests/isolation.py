@@ -109,7 +109,9 @@ VERDICTS: Mapping[Route, Verdict] = {
     ("GET", "/v1/media/{manifest}"): Verdict("theirs", _at("/v1/media/{manifest}")),
     ("GET", "/v1/media/{manifest}/frames/{position}.jpg"): Verdict("theirs", _at("/v1/media/{manifest}/frames/0.jpg")),
     ("GET", "/v1/media/{manifest}/contact-sheet.jpg"): Verdict("theirs", _at("/v1/media/{manifest}/contact-sheet.jpg")),
-    ("GET", "/v1/traces/{id}"): Verdict("theirs", _at("/v1/traces/{trace_id}", "/v1/traces/{request_id}")),
+    ("GET", "/v1/traces/{id}"): Verdict(
+        "theirs", _at("/v1/traces/{trace_id}", "/v1/traces/{request_id}", "/v1/traces/{run_id}")
+    ),
     ("GET", "/v1/usage"): Verdict("list", _at("/v1/usage")),
     ("POST", "/v1/runs"): Verdict("theirs", _runs),
     ("GET", "/v1/runs"): Verdict("list", _at("/v1/runs", f"/v1/runs?after=run-{'z' * 26}&limit=100")),

@@ -27,6 +27,7 @@ from services.gateway.keys import Keys
 from services.gateway.media_handlers import MediaHandlers
 from services.gateway.media_input import MediaInput
 from services.gateway.models import ModelDirectory
+from services.gateway.open_requests import OpenRequests
 from services.gateway.quotas import Quotas
 from services.gateway.request_body import RequestBodies
 from services.gateway.run_parts import RunParts
@@ -81,6 +82,7 @@ def build(
     config: GatewayConfig, process: Process, events: RequestEvents, follow: Follow
 ) -> tuple[Handlers, web.Application]:
     keys = Keys.load(config.keys_file, process.clock)
+    held = OpenRequests(keys, process.clock)
     others = DailyUse(process.bus, process.clock)
     quotas = Quotas(keys, process.clock, others)
     files = FileLibrary(process.blobs, process.clock, config.file_max_bytes)
@@ -104,10 +106,9 @@ def build(
         starts=parts.starts,
         agents=parts.agents,
     )
-    application = web.Application(
-        middlewares=[request_id_middleware, errors_middleware, identity_middleware(keys), quota_middleware(quotas)]
-    )
-    application.cleanup_ctx.append(_watched(keys, others, config.keys_poll_seconds))
+    middlewares = [request_id_middleware, errors_middleware, identity_middleware(keys, held), quota_middleware(quotas)]
+    application = web.Application(middlewares=middlewares)
+    application.cleanup_ctx.append(_watched(keys, held, others, config.keys_poll_seconds))
     application.add_routes(handlers.routes())
     application.add_routes(chat_handlers.routes())
     application.add_routes(FileHandlers(config, file_bodies, files, process.telemetry).routes())
@@ -120,9 +121,11 @@ def build(
     return handlers, application
 
 
-def _watched(keys: Keys, others: DailyUse, interval_seconds: float) -> Callable[[web.Application], AsyncIterator[None]]:
+def _watched(
+    keys: Keys, held: OpenRequests, others: DailyUse, interval_seconds: float
+) -> Callable[[web.Application], AsyncIterator[None]]:
     async def watched(_: web.Application) -> AsyncIterator[None]:
-        async with keys.watched(interval_seconds):
+        async with keys.watched(interval_seconds), held.watched(interval_seconds):
             yield
         await others.settle()
 

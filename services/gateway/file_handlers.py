@@ -10,13 +10,21 @@ import msgspec
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from schemas.blobs import BlobRef
 from schemas.request import Principal
 from schemas.telemetry import SPAN_UPLOAD
 from services.gateway.config import GatewayConfig
 from services.gateway.error_body import json_response
 from services.gateway.file_body import FileBodies
-from services.gateway.files import PURPOSES, FileDeleted, FileLibrary, FileList, Purpose, clean_name, file_object
+from services.gateway.files import (
+    PURPOSES,
+    FileDeleted,
+    FileLibrary,
+    FileList,
+    Purpose,
+    Stored,
+    clean_name,
+    file_object,
+)
 from services.gateway.identity import PRINCIPAL, span_attributes
 from services.gateway.limits import Budget
 from shared.errors import BadInput
@@ -35,7 +43,7 @@ class Form:
     purpose: Purpose | None = None
     filename: str = ""
     content_type: str = ""
-    blob: BlobRef | None = None
+    stored: Stored | None = None
 
 
 class FileHandlers:
@@ -70,10 +78,10 @@ class FileHandlers:
             form = await self._read_form(request)
             if form.purpose is None:
                 raise _missing("purpose")
-            if form.blob is None:
+            if form.stored is None:
                 raise _missing("file")
             added = await self._files.add(
-                _principal(request), form.filename, form.purpose, form.content_type, form.blob
+                _principal(request), form.filename, form.purpose, form.content_type, form.stored
             )
             return json_response(added)
 
@@ -97,17 +105,17 @@ class FileHandlers:
         if not isinstance(part, BodyPartReader):
             raise BadInput("malformed_form", "a form must not hold another multipart body")
         if part.name == "file":
-            if form.blob is not None:
+            if form.stored is not None:
                 raise BadInput("malformed_form", "one file per upload", param="file")
             form.filename = clean_name(part.filename)
             form.content_type = part.headers.get("Content-Type", "")[:100]
-            form.blob = await self._store(part, form.filename)
+            form.stored = await self._store(part, form.filename)
         elif part.name == "purpose":
             form.purpose = _purpose(await _text(part))
         else:
             await _text(part)
 
-    async def _store(self, part: BodyPartReader, filename: str) -> BlobRef:
+    async def _store(self, part: BodyPartReader, filename: str) -> Stored:
         async def read() -> bytes | bytearray:
             return await part.read_chunk(PIECE_BYTES)
 

@@ -6,7 +6,7 @@ Input: bytes in pieces and a name. Output: ``FileObject`` as OpenAI spells it. I
 
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
@@ -15,6 +15,7 @@ from schemas import codec
 from schemas.blobs import BlobRef
 from schemas.media import MediaKind
 from schemas.request import Principal
+from services.gateway.file_uses import FileUses
 from shared.blobs.store import BlobStore
 from shared.clock import Clock
 from shared.errors import BadInput, NotFound
@@ -41,6 +42,12 @@ class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
     created_unix_seconds: int
     content_type: str
     blob: BlobRef
+
+
+class Stored(NamedTuple):
+    blob: BlobRef
+    was_there: bool
+    """Somebody had stored the same bytes before."""
 
 
 class FileObject(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,10 +83,11 @@ class FileLibrary:
 
     def __init__(self, blobs: BlobStore, clock: Clock, max_bytes: int) -> None:
         self._blobs = blobs
+        self._uses = FileUses(blobs)
         self._clock = clock
         self._max_bytes = max_bytes
 
-    async def store(self, filename: str, read: Pieces) -> BlobRef:
+    async def store(self, filename: str, read: Pieces) -> Stored:
         """The bytes that ``read`` gives, never whole in memory. Raises BadInput(``blob.too_large``,
         ``file.empty``) naming the file."""
         async with self._blobs.spool(self._max_bytes) as spool:
@@ -87,10 +95,10 @@ class FileLibrary:
                 await spool.write(piece)
             if spool.size_bytes == 0:
                 raise BadInput("file.empty", f"{filename} is empty", param="file")
-        return spool.ref
+        return Stored(spool.ref, spool.was_there)
 
     async def add(
-        self, principal: Principal, filename: str, purpose: Purpose, content_type: str, blob: BlobRef
+        self, principal: Principal, filename: str, purpose: Purpose, content_type: str, stored: Stored
     ) -> FileObject:
         record = FileRecord(
             id=f"file-{secrets.token_hex(12)}",
@@ -98,9 +106,9 @@ class FileLibrary:
             purpose=purpose,
             created_unix_seconds=int(self._clock.unix_seconds()),
             content_type=content_type,
-            blob=blob,
+            blob=stored.blob,
         )
-        await self._blobs.put_record(_uses(blob), record.id, b"")
+        await self._uses.add(record.id, stored.blob, was_there=stored.was_there)
         await self._blobs.put_record(_kind(principal), record.id, codec.encode_json(record))
         return file_object(record)
 
@@ -118,11 +126,10 @@ class FileLibrary:
         return sorted(records, key=lambda record: (-record.created_unix_seconds, record.id))
 
     async def delete(self, principal: Principal, file_id: str) -> None:
-        """The record goes at once; the bytes too, unless another file has the same content."""
+        """The record goes at once; the bytes too, unless something else may have the same content."""
         record = await self.get(principal, file_id)
         await self._blobs.delete_record(_kind(principal), file_id)
-        await self._blobs.delete_record(_uses(record.blob), file_id)
-        if not await self._blobs.list_records(_uses(record.blob)):
+        if await self._uses.remove(file_id, record.blob):
             await self._blobs.delete(record.blob)
 
 
@@ -160,8 +167,3 @@ def media_kind(record: FileRecord) -> MediaKind | None:
 
 def _kind(principal: Principal) -> str:
     return f"files.{principal.tenant}"
-
-
-def _uses(blob: BlobRef) -> str:
-    """Kind of the records that say which files have a content."""
-    return f"file-uses.{blob.key.rpartition('/')[2]}"

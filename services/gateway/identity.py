@@ -12,6 +12,7 @@ from schemas.request import Principal
 from schemas.telemetry import ATTR_KEY_ID, ATTR_REQUEST_ID, ATTR_TENANT, AttributeValue
 from services.gateway.error_body import rate_limit_headers
 from services.gateway.keys import Keys
+from services.gateway.open_requests import OpenRequests
 from services.gateway.quotas import Quotas
 from services.gateway.standing import Standing
 
@@ -31,12 +32,14 @@ def span_attributes(request: web.Request) -> dict[str, AttributeValue]:
     return {ATTR_REQUEST_ID: request[REQUEST_ID], ATTR_TENANT: principal.tenant, ATTR_KEY_ID: principal.key_id}
 
 
-def identity_middleware(keys: Keys) -> Middleware:
+def identity_middleware(keys: Keys, open_requests: OpenRequests) -> Middleware:
     @web.middleware
     async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path not in OPEN_PATHS:
-            request[PRINCIPAL] = keys.principal(request.headers.get("Authorization"))
-        return await handler(request)
+        if request.path in OPEN_PATHS:
+            return await handler(request)
+        request[PRINCIPAL] = keys.principal(request.headers.get("Authorization"))
+        with open_requests.holding(request):
+            return await handler(request)
 
     return identify
 

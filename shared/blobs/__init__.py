@@ -6,6 +6,7 @@ async with store.spool(max_bytes=n) as spool:  # hashing while writing, never wh
     await spool.write(chunk)
 ref = spool.ref
 data = await store.get(ref)                    # NotFound(code "blob.not_found"); Internal on a hash mismatch
+await store.written(ref)                       # Unix seconds, or None
 await store.save(ref, path)                    # stream into a file
 data = await store.resolve(payload)            # bytes | BlobRef → bytes
 payload = await store.inline_or_put(data)      # bytes up to INLINE_MAX_BYTES, BlobRef above

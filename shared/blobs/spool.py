@@ -16,7 +16,8 @@ from schemas.blobs import BlobRef
 from shared.blobs.edge import foreign_errors
 from shared.errors import BadInput
 
-Publish = Callable[[BlobRef, IO[bytes]], Awaitable[None]]
+Publish = Callable[[BlobRef, IO[bytes]], Awaitable[bool]]
+"""Answers whether there was such a blob before."""
 
 
 class Spool:
@@ -30,6 +31,8 @@ class Spool:
         self._size_bytes = 0
         self._file: IO[bytes] | None = None
         self._ref: BlobRef | None = None
+        self.was_there = False
+        """After the block: whether somebody had stored the same bytes before."""
 
     @property
     def ref(self) -> BlobRef:
@@ -65,7 +68,7 @@ class Spool:
         try:
             if error is None:
                 ref = BlobRef(key=f"sha256/{self._digest.hexdigest()}", size_bytes=self._size_bytes)
-                await self._publish(ref, self._file)
+                self.was_there = await self._publish(ref, self._file)
                 self._ref = ref
         finally:
             self._file.close()

@@ -184,9 +184,19 @@ class BlobStore:
             more=len(removed) == COLLECT_MAX_OBJECTS,
         )
 
-    async def _publish(self, ref: BlobRef, file: IO[bytes]) -> None:
+    async def written(self, ref: BlobRef) -> float | None:
+        """When the blob was last stored, in Unix seconds by the store's clock; None when it is not there."""
+        try:
+            with foreign_errors(ref.key):
+                return (await obstore.head_async(self._store, _checked(ref)))["last_modified"].timestamp()
+        except NotFound:
+            return None
+
+    async def _publish(self, ref: BlobRef, file: IO[bytes]) -> bool:
+        was_there = await self.written(ref) is not None
         await asyncio.to_thread(file.seek, 0)
         await self._write(ref.key, file)
+        return was_there
 
     async def _write(self, path: str, data: bytes | IO[bytes]) -> None:
         with foreign_errors(path):

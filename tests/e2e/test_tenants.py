@@ -19,6 +19,11 @@ import pytest
 import requests
 from aiohttp import web
 
+from schemas import codec, names
+from schemas.events import CloudEvent
+from services.cli.topology import Layout
+from shared.bus.broker import Broker
+from shared.bus.connection import connect
 from tests.e2e.media import draw_image, draw_video
 from tests.e2e.stack import ROOT, Stack, environment, moontide, running, wait_until
 from tests.e2e.test_upstream import files_that_hold, in_thread
@@ -43,8 +48,8 @@ def asking(seed: int) -> Any:
 
 
 @asynccontextmanager
-async def serving(seconds: float) -> AsyncIterator[tuple[str, AgentEndpoint]]:
-    endpoint = AgentEndpoint(Scripts({"asking": asking}), None, Control(seconds=seconds))
+async def serving(log: Path) -> AsyncIterator[tuple[str, AgentEndpoint]]:
+    endpoint = AgentEndpoint(Scripts({"asking": asking}), log, Control())
     runner = web.AppRunner(application(endpoint), access_log=None)
     await runner.setup()
     try:
@@ -58,6 +63,7 @@ async def serving(seconds: float) -> AsyncIterator[tuple[str, AgentEndpoint]]:
 class Town:
     stack: Stack
     endpoint: AgentEndpoint
+    endpoint_log: Path
     keys_file: Path
     model: str
 
@@ -80,6 +86,10 @@ class Town:
         wait_until(lambda: self.get("/v1/models", made["key"]).status_code == 200, 20, "a gateway that knows the key")
         return made
 
+    def endpoint_requests(self) -> list[str]:
+        """One line for each request that came."""
+        return self.endpoint_log.read_text().splitlines() if self.endpoint_log.exists() else []
+
     def get(self, path: str, key: str) -> requests.Response:
         return requests.get(self.stack.url + path, headers={"Authorization": f"Bearer {key}"}, timeout=30)
 
@@ -99,6 +109,7 @@ class Town:
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     folder, keys_file = tmp_path_factory.mktemp("town"), tmp_path_factory.mktemp("keys") / "keys.jsonl"
+    log = keys_file.with_name("endpoint.jsonl")
     made = json.loads(
         subprocess.run(
             moontide("keys", "add", "--tenant", "first", "--keys-file", str(keys_file), "--json"),
@@ -110,10 +121,10 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         ).stdout
     )
     with (
-        in_thread(serving(0.0)) as (url, endpoint),
+        in_thread(serving(log)) as (url, endpoint),
         running(folder, "--upstream", url, "--keys-file", str(keys_file)) as stack,
     ):
-        town = Town(stack, endpoint, keys_file, "")
+        town = Town(stack, endpoint, log, keys_file, "")
         town.model = town.get("/v1/models", made["key"]).json()["data"][0]["id"]
         yield town
 
@@ -236,6 +247,58 @@ def test_tokens_of_a_day_outlive_a_killed_gateway(town: Town) -> None:
         ask_until(120, used)  # it would admit 100 more if it knew nothing
     assert caught.value.body["code"] == "quota.tokens_per_day"  # type: ignore[index]
     assert int(caught.value.response.headers["Retry-After"]) <= 86_400
+
+
+def events(town: Town) -> list[CloudEvent]:
+    """Everything on the events log of the stack."""
+
+    async def read() -> list[CloudEvent]:
+        layout = Layout(next((town.stack.data_dir / "stacks").glob("port-*")))
+        async with connect(Broker.running(layout.broker), "test") as bus:
+            page = await bus.read_log(names.STREAM_EVENTS, names.EVENTS_ALL, limit=1000)
+            return [codec.decode_json(message.data, CloudEvent) for message in page]
+
+    return asyncio.run(read())
+
+
+@pytest.mark.timeout(180)
+def test_what_a_killed_gateway_held_ends_once_and_is_seen(town: Town) -> None:
+    """The sweeper writes the record that the gateway could not; its tenant sees a trace whose root is lost."""
+    alice, bob = town.person("acme"), town.person("other")
+    known = {event.subject for event in events(town)}
+    asked = len(town.endpoint_requests())
+    town.endpoint.control.seconds = 60.0
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(town.chat, alice["key"])
+            wait_until(lambda: len(town.endpoint_requests()) > asked, 20, "a chat at the endpoint")
+            (request_id,) = {event.subject for event in events(town)} - known
+            town.stack.kill("services.gateway")
+            with pytest.raises(openai.APIConnectionError):
+                answer.result()
+    finally:
+        town.endpoint.control.seconds = 0.0
+    wait_until(town.stack.is_ready, 60, "a gateway that is back")
+
+    def terminals() -> list[CloudEvent]:
+        return [event for event in events(town) if event.subject == request_id and "accepted" not in event.type]
+
+    (record,) = wait_until(terminals, 60, "a terminal record")
+    assert record.type == "dev.moontide.request.failed"
+    assert record.data.failure is not None
+    assert record.data.failure.code == "request.lost"
+
+    def closed() -> list[dict[str, Any]] | None:
+        spans = town.get(f"/v1/traces/{request_id}", alice["key"]).json().get("spans", [])
+        return spans if len(spans) > 2 and all(span["end_unix_nanoseconds"] for span in spans) else None
+
+    spans = wait_until(closed, 30, "a closed trace")
+    (root,) = [span for span in spans if not span["parent_span_id"]]
+    assert (root["service"], root["status"]) == ("gateway", "lost")
+    assert {span["service"] for span in spans} == {"gateway", "upstream"}
+    assert {span["status"] for span in spans if span["service"] == "upstream"} <= {"cancelled", "error"}
+    assert town.get(f"/v1/traces/{request_id}", bob["key"]).status_code == 404
+    assert len(terminals()) == 1
 
 
 def test_a_revoked_key_opens_nothing_within_seconds(town: Town) -> None:

@@ -1,6 +1,7 @@
 """Uploads: streamed to the blob store, visible to their principal only, usable in chats by id."""
 
 import asyncio
+import hashlib
 import resource
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import aiohttp
 import openai
 import pytest
 
+from schemas.blobs import BlobRef
 from schemas.chat import MediaPart
 
 
@@ -55,6 +57,30 @@ async def test_deleting_removes_bytes_that_nobody_else_uploaded(gateway: Any, tm
         async with gateway.http.delete(f"{gateway.url}/v1/files/{made['id']}") as response:
             assert response.status == 200
         assert len(files_in(stored)) == left
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+async def test_the_last_of_equal_files_takes_the_bytes_along(gateway: Any, tmp_path: Path, order: str) -> None:
+    made = [await upload(gateway) for _ in range(2)]
+    for item in made if order == "first" else reversed(made):
+        assert len(files_in(tmp_path / "blobs" / "sha256")) == 1
+        await gateway.http.delete(f"{gateway.url}/v1/files/{item['id']}")
+    assert files_in(tmp_path / "blobs" / "sha256") == []
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("others", [0, 1])
+async def test_deleting_a_file_takes_nothing_from_others(gateway: Any, before: bool, others: int) -> None:
+    """A chat or a run, maybe of another tenant, may hold the same bytes: who can guess them must not remove them."""
+    if before:
+        await gateway.blobs.put(b"bytes")
+    made = [await upload(gateway) for _ in range(1 + others)]
+    if not before:
+        await gateway.blobs.put(b"bytes")
+    for item in made:
+        await gateway.http.delete(f"{gateway.url}/v1/files/{item['id']}")
+    reference = BlobRef(key=f"sha256/{hashlib.sha256(b'bytes').hexdigest()}", size_bytes=5)
+    assert await gateway.blobs.get(reference) == b"bytes"
 
 
 def files_in(folder: Path) -> list[Path]:

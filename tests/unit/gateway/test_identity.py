@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from services.gateway.keys import Keys
@@ -15,7 +16,8 @@ from shared.bus.fake import FakeBroker
 from shared.clock import SystemClock
 from shared.errors import Unauthorized
 from shared.keys import TenantEntry
-from tests.unit.gateway.tenants import Person, recording, write_keys
+from tests.unit.gateway.conftest import ANSWER
+from tests.unit.gateway.tenants import Person, SetClock, recording, write_keys
 from tests.waiting import until
 
 POLL = 0.02
@@ -47,6 +49,51 @@ async def test_keys_come_and_go_without_a_restart(make_gateway: Any, tmp_path: P
         await becomes(stand, alice, (401, "incorrect_api_key"))
         write_keys(keys, bob, TenantEntry(tenant="other", suspended=True))
         await becomes(stand, bob, (403, "tenant_suspended"))
+
+
+@pytest.mark.parametrize("end", ["revoked", "gone", "expired", "suspended"])
+async def test_a_key_that_ends_ends_what_it_holds(make_gateway: Any, tmp_path: Path, end: str) -> None:
+    """A stream may take hours, and a run's events longer."""
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    alice, bob = Person("acme", fields={"expires": soon}), Person("other")
+    keys, clock, never = write_keys(tmp_path / "keys", alice, bob), SetClock(), asyncio.Event()
+    settings: dict[str, Any] = {"coordinator": {}, "metadata": {"capabilities": "tools"}, "clock": clock}
+    async with make_gateway(keys_file=keys, keys_poll_seconds=POLL, script=(*ANSWER[:1], never), **settings) as stand:
+        body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+        streams = {}
+        for person in (alice, bob):
+            run = await stand.http.post(
+                f"{stand.url}/v1/runs", json={"model": "tiny", "goal": "x"}, headers=person.headers
+            )
+            events = f"{stand.url}/v1/runs/{(await run.json())['id']}/events"
+            streams[person.tenant] = [
+                await stand.http.post(f"{stand.url}/v1/chat/completions", json=body, headers=person.headers),
+                await stand.http.get(events, headers=person.headers),
+            ]
+        assert [stream.status for held in streams.values() for stream in held] == [200] * 4
+        match end:
+            case "revoked":
+                write_keys(keys, Person("acme", key=alice.key, fields={"disabled": True}), bob)
+            case "gone":
+                write_keys(keys, bob)
+            case "expired":
+                clock.passed += 3601
+            case _:
+                write_keys(keys, alice, bob, TenantEntry(tenant="acme", suspended=True))
+        async with asyncio.timeout(10):
+            for stream in streams[alice.tenant]:
+                with pytest.raises(aiohttp.ClientError):
+                    await stream.read()
+        (record,) = [event for event in await terminals(stand, 1) if "accepted" not in event.type]
+        assert record.type == "dev.moontide.request.cancelled"
+        for stream in streams[bob.tenant]:
+            assert not stream.content.at_eof()
+            stream.close()
+
+
+async def terminals(stand: Any, count: int) -> list[Any]:
+    await until(lambda: sum("accepted" not in event.type for event in stand.events()) >= count)
+    return stand.events()
 
 
 @pytest.mark.parametrize("broken", ["{", "# nothing\n", None])

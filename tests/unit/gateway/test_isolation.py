@@ -97,7 +97,8 @@ async def things_of(stand: Stand, person: Person) -> Things:
     )
     waiting = RunWaiting(failure=Failure(code="run.approval", message="a call waits", status=409))
     numbered = await stand.coordinator.append(run["id"], asked, done, waiting)
-    await trace_arrived(stand, person, chat["moontide"]["trace_id"])
+    for id in (chat["moontide"]["trace_id"], run["id"]):
+        await trace_arrived(stand, person, id)
     return Things(
         file_id=uploaded["id"],
         manifest=finished.media[0].manifest.key,
@@ -116,10 +117,10 @@ async def ask(stand: Stand, person: Person, method: str, path: str, **body: Any)
         return await response.json()
 
 
-async def trace_arrived(stand: Stand, person: Person, trace_id: str) -> None:
+async def trace_arrived(stand: Stand, person: Person, id: str) -> None:
     async with asyncio.timeout(10):
         while True:
-            async with stand.http.get(f"{stand.url}/v1/traces/{trace_id}", headers=person.headers) as response:
+            async with stand.http.get(f"{stand.url}/v1/traces/{id}", headers=person.headers) as response:
                 if response.status == 200:
                     return
             await asyncio.sleep(0.02)
