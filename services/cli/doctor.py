@@ -1,7 +1,7 @@
 """`moontide doctor`: what is missing on this machine, in words.
 
 Input: this machine. Output: one line per check. Changes nothing but makes the data directory; torch is looked
-at by a program of its own.
+at by a program of its own, and so is the sandbox.
 """
 
 import argparse
@@ -39,6 +39,7 @@ MODULES = {
     "opencv-python-headless": "cv2",
     "tiktoken": "tiktoken",
     "jsonschema": "jsonschema",
+    "cloudpickle": "cloudpickle",
     "rich": "rich",
 }
 """Distribution and import name of what every installation needs."""
@@ -53,6 +54,18 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     found: str
     advice: str = ""
     """What to do, when it is not ok."""
+
+
+PROBE = "python -m services.tools.probe"
+
+
+class Probed(msgspec.Struct, frozen=True, kw_only=True):
+    ok: bool
+    found: str
+    advice: str
+
+    def check(self) -> Check:
+        return Check(name="sandbox", ok=self.ok, found=self.found, advice=self.advice)
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -84,6 +97,7 @@ def checks(data_dir: Path) -> Iterator[Check]:
     yield from modules(MODULES)
     yield from local_modules()
     yield nats_server()
+    yield sandbox()
     yield writable(data_dir)
     yield disk(data_dir)
     yield memory()
@@ -133,6 +147,15 @@ def nats_server() -> Check:
         found=f"{said or 'does not run'} at {program}",
         advice=f"run {program} to see why",
     )
+
+
+def sandbox() -> Check:
+    """What agents' programs run in. The tools service looks for itself."""
+    _, said = output([sys.executable, "-P", "-m", "services.tools.probe"], 60)
+    try:
+        return msgspec.json.decode(said.splitlines()[-1], type=Probed).check()
+    except (msgspec.MsgspecError, IndexError):
+        return Check(name="sandbox", ok=False, found=said[-300:] or "no answer", advice=f"run {PROBE} to see why")
 
 
 def find_program(name: str, places: Iterable[Path]) -> str | None:

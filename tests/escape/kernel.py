@@ -169,6 +169,13 @@ async def numbers(ground: Ground) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def numbers_of_root(ground: Ground) -> AsyncIterator[None]:
+    root_only()
+    async with numbers(ground):
+        yield
+
+
+@asynccontextmanager
 async def a_key(ground: Ground) -> AsyncIterator[None]:
     ground.facts["description"] = f"escape-{ground.token[:8]}"
     async with numbers(ground):
@@ -236,10 +243,10 @@ JUDGED: list[tuple[Any, Judge, Prepare, bool]] = [
     (change_domain, the_domain_is, a_domain, False),
     (write_setting, said_won, root, False),
     (make_control_group, the_group_is_there, a_group, False),
-    (load_program, said_won, numbers, False),
-    (watch_events, said_won, numbers, False),
-    (handle_faults, said_won, numbers, False),
-    (reach_reboot, said_won, numbers, False),
+    (load_program, said_won, numbers_of_root, False),
+    (watch_events, said_won, numbers_of_root, False),
+    (handle_faults, said_won, numbers_of_root, False),
+    (reach_reboot, said_won, numbers_of_root, False),
     (read_shared_memory, told_the_secret, shared_memory, False),
 ]
 CASES = [program("kernel", attack, won, prepare, quick=quick) for attack, won, prepare, quick in JUDGED]
