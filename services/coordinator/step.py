@@ -21,10 +21,6 @@ from shared.ledger.machine import OpenCall
 from shared.ledger.state import RunState
 
 APPROVAL = "run.approval"
-MAX_FRUITLESS_TERMS = 20
-"""Owners in a row that died before anything got done: then the run itself is what kills them."""
-CONTEXT_REFUSALS = frozenset({"chat.context_overflow"})
-"""Refusals that a shorter conversation would avoid."""
 
 
 @dataclass(frozen=True)
@@ -164,11 +160,7 @@ def decide(now: Situation) -> Decision:
 def _hopeless(now: Situation) -> Failure | None:
     if now.now_unix_seconds >= now.deadline_unix_seconds:
         return budget.late(now.state.spec.budget)
-    if now.refusals.permanent is not None:
-        return now.refusals.permanent
-    if now.trail.fruitless_terms > MAX_FRUITLESS_TERMS:
-        return Failure(code="run.poison", message="every coordinator that took this run died of it", status=500)
-    return None
+    return now.refusals.permanent
 
 
 def _with_calls(now: Situation) -> Decision:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from schemas.blobs import BlobRef
 from schemas.runs import (
     ContextReduced,
-    LeaseTaken,
     MessageAdded,
     ModelAnswered,
     ModelAsked,
@@ -41,8 +40,6 @@ class Trail:
     """Tool calls of this run: the ids that it makes up count them."""
     left: tuple[ToolFile, ...] = ()
     """Files of calls that no model made: what the run leaves."""
-    fruitless_terms: int = 0
-    """Owners in a row who got nothing done."""
     _fruitful: bool = True
 
     def __post_init__(self) -> None:
@@ -54,8 +51,6 @@ class Trail:
 
     def take(self, event: RunEvent) -> None:
         match event:
-            case LeaseTaken():
-                self.fruitless_terms += 1
             case ModelAsked(purpose="step", attempt=1):
                 self._begin_step()
             case ModelAnswered():
@@ -85,14 +80,12 @@ class Trail:
         self.workspace, self.session = self.state.workspace, self.state.session
         self.call_count += event.tool_calls
         self.expected = ()
-        self.fruitless_terms = 0
         self.gauge.add(event.message.size_bytes)
         self.gauge.counted(event.usage)
 
     def _tool_answered(self, event: ToolAnswered) -> None:
         code = event.failure.code if event.failure else ""
         self._fruitful = self._fruitful or code not in FRUITLESS_CODES
-        self.fruitless_terms = 0
         self.gauge.add(event.message.size_bytes)
         if any(call.call_id == event.call_id and not call.tool_call_id for call in self.state.place.calls):
             self.left += event.files

@@ -11,7 +11,7 @@ from schemas.runs import LeaseTaken, ModelAnswered, ModelAsked, RunEnded, ToolAn
 from schemas.tools import ToolFinished, ToolJob
 from services.coordinator.config import CoordinatorConfig
 from services.coordinator.order import Act, Order, Record
-from services.coordinator.step import MAX_FRUITLESS_TERMS
+from services.coordinator.ownership import MAX_FRUITLESS_TERMS
 from shared.bus.fake import FakeBus
 from shared.errors import NotFound
 from shared.ledger.journal import Ledger
