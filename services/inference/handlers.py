@@ -12,7 +12,7 @@ from typing import Protocol
 
 from schemas.blobs import Payload
 from schemas.generation import GenerateRequest, GenerationFinished, TokensGenerated
-from schemas.request import RequestContext
+from schemas.request import Principal, RequestContext
 from schemas.telemetry import (
     ATTR_FINISH_REASONS,
     ATTR_INPUT_TOKENS,
@@ -95,6 +95,7 @@ class GenerateHandler:
             media=tuple(Medium.of(span) for span in sorted(request.media, key=lambda span: span.position)),
             pause_seconds=request.expected_pause_seconds,
             deadline_unix_seconds=context.deadline_unix_seconds,
+            realm=_realm(context.principal),
         )
         return Generation(
             sequence=sequence,
@@ -162,3 +163,8 @@ class GenerateHandler:
             with suppress(TimeoutError):
                 async with asyncio.timeout(COALESCE_SECONDS):
                     await generation.reach(Phase.ENDED)
+
+
+def _realm(principal: Principal) -> bytes:
+    """The tenant; of the local principal nothing, so that one who serves without keys shares everything."""
+    return b"" if principal.tenant == Principal().tenant else f"{principal.tenant}|".encode()

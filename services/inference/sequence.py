@@ -52,6 +52,8 @@ class Sequence:
     pause_seconds: float = 0.0
     """After its end the same prefix will be asked for again after about so long; 0: nothing is known."""
     deadline_unix_seconds: float = float("inf")
+    realm: bytes = b""
+    """Prefixes are shared inside of it only: how fast and how cached an answer is says nothing of other realms."""
 
     computed: int = 0
     """Positions whose latents are in pages."""
@@ -115,7 +117,8 @@ class Sequence:
         return self._names[index]
 
     def _name(self, start: int, size: int) -> bytes:
-        name = array("I", self.tokens[start : start + size]).tobytes()
+        name = b"" if start else self.realm
+        name += array("I", self.tokens[start : start + size]).tobytes()
         for medium in self.media_from(start):
             if medium.position >= start + size:
                 break

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from schemas.generation import GenerateRequest, MediaSpan, ThinkingLimit, TokensGenerated
+from schemas.generation import GenerateRequest, GenerationFinished, MediaSpan, ThinkingLimit, TokensGenerated
+from schemas.request import Principal
 from schemas.telemetry import SPAN_DECODE, SPAN_ENCODE_MEDIA, SPAN_GENERATE, SPAN_PREFILL, SpanEnded
 from services.inference.admission import encode_ids
 from services.inference.compute import ComputeThread
@@ -73,6 +74,19 @@ async def test_thinking_is_ended_at_its_budget(handler: GenerateHandler) -> None
     limited = await answer(handler, request(thinking=limit, forbidden_ids=encode_ids([9])))
     assert limited.ids[5] == 700
     assert 9 not in limited.ids
+
+
+async def test_a_prefix_is_known_to_its_tenant_only(handler: GenerateHandler) -> None:
+    """Else a tenant could try what another one has asked, and read in the usage whether it was right."""
+
+    async def ask(tenant: str, key: str) -> GenerationFinished:
+        caller, body = Caller(), request(prompt=300)
+        principal = Principal(tenant=tenant, key_id=key)
+        await handler(msgspec.structs.replace(context(), principal=principal), body, caller)
+        return caller.finished
+
+    asked = [await ask(*who) for who in (("acme", "1"), ("acme", "2"), ("other", "1"), ("acm", "e|1"), ("acme", "1"))]
+    assert [finished.cached_tokens for finished in asked] == [0, 256, 0, 0, 256]
 
 
 async def test_the_first_token_comes_alone_and_the_rest_coalesced(handler: GenerateHandler) -> None:
