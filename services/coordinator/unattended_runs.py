@@ -87,6 +87,9 @@ class UnattendedRuns:
             await self._forget()
 
     async def _wake(self, running: dict[str, NumberedEntry]) -> None:
+        if not running:
+            self._absences.disturbed()
+            return
         attended = set(await self._leases.holders())
         waiting = {run_of(subject) for subject in await self._bus.subjects_of(names.STREAM_RUNS, names.RUNS_ALL)}
         missing = set(running) - attended - waiting

@@ -6,7 +6,7 @@ error.
 
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -33,6 +33,8 @@ class BusConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Set: the connection is encrypted and the server's certificate is checked against it, or there is none."""
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
+    stream_replicas: Annotated[int, msgspec.Meta(ge=1, le=5)] = 1
+    """On how many servers of a cluster each stream is kept; 3 outlives the loss of one."""
     connect_seconds: float = 30.0
     """How long the first connection may take; afterwards reconnecting never ends."""
 

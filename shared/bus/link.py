@@ -41,9 +41,11 @@ class Link:
         self._mailboxes: dict[int, Mailbox] = {}
         self._outbox: Callable[[], Iterable[tuple[str, bytes]]] = tuple
         self._last_error = ""
+        self.stream_replicas = 1
 
     async def open(self, config: BusConfig) -> None:
         """Raises Unauthorized when the server refuses us, Unavailable when none answers in time."""
+        self.stream_replicas = config.stream_replicas
         options = client_options(config, self.instance)
         try:
             await self.client.connect_once(

@@ -114,6 +114,9 @@ def _bounded_log(stream: str, subjects: tuple[str, ...], max_bytes: int, max_age
 
 
 async def _declare(link: Link, config: api.StreamConfig) -> None:
+    config.num_replicas = link.stream_replicas
+    if link.stream_replicas > 1:
+        config.persist_mode = None  # several servers have it: none of them may answer early
     with translated():
         try:
             await link.streams.add_stream(config)
