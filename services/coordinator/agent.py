@@ -49,7 +49,7 @@ from services.coordinator.step import (
     decide,
 )
 from shared.errors import MoontideError
-from shared.ledger.commands import NumberedCommand, untaken
+from shared.ledger.commands import untaken
 
 log = logging.getLogger("coordinator")
 
@@ -226,20 +226,18 @@ class Agent:
         await self._inbox.put(await prepare(self._desk, self._run.state))
 
     async def _follow_commands(self) -> None:
-        """Into the inbox, those first that no owner has taken."""
-        known = await self._known_commands()
-        fresh = untaken(known, self._run.state.taken_commands)
-        after = fresh[0].sequence - 1 if fresh else known[-1].sequence if known else 0
-        async for numbered in self._desk.commands.follow(self._run.run_id, after):
-            await self._inbox.put(Commanded(numbered.command))
-
-    async def _known_commands(self) -> list[NumberedCommand]:
+        """Into the inbox, those first that no owner has taken. A command that comes twice is taken once."""
+        commands = self._desk.commands
         while True:
             try:
-                return await self._desk.commands.read(self._run.run_id)
+                known = await commands.read(self._run.run_id)
+                fresh = untaken(known, self._run.state.taken_commands)
+                after = fresh[0].sequence - 1 if fresh else known[-1].sequence if known else 0
+                async for numbered in commands.follow(self._run.run_id, after):
+                    await self._inbox.put(Commanded(numbered.command))
             except MoontideError as error:
-                log.warning("commands not read", extra={"run_id": self._run.run_id, "code": error.code})
-                await self._desk.clock.sleep(PREPARE_AGAIN_SECONDS)
+                log.warning("commands not followed", extra={"run_id": self._run.run_id, "code": error.code})
+            await self._desk.clock.sleep(PREPARE_AGAIN_SECONDS)
 
     def _may_leave(self) -> bool:
         if self._leave_at is None:

@@ -99,14 +99,30 @@ class Catalogue:
 
     def _check(self, tool: ToolDeclaration) -> Check:
         if tool.name not in self._checks:
-            schema = decode_json(tool.parameters, dict) if tool.parameters else None
-            self._checks[tool.name] = arguments_check(schema, f"{tool.name}.parameters")
+            self._checks[tool.name] = _check_of(tool)
         return self._checks[tool.name]
+
+
+def _check_of(tool: ToolDeclaration) -> Check:
+    """By its schema. One that is none says nothing: the tool itself judges then."""
+    where = f"{tool.name}.parameters"
+    try:
+        return arguments_check(_schema(tool), where)
+    except BadInput:
+        return arguments_check(None, where)
+
+
+def _schema(tool: ToolDeclaration) -> dict[str, object] | None:
+    """None for what is no JSON object: the others' calls must not suffer for it."""
+    try:
+        return decode_json(tool.parameters, dict[str, object])
+    except (msgspec.DecodeError, RecursionError):
+        return None
 
 
 def _shown(tool: ToolDeclaration) -> dict[str, object]:
     if tool.name == BUILTIN_SEARCH:
         return {"type": "builtin_function", "function": {"name": tool.name}}
-    parameters = msgspec.Raw(tool.parameters or b'{"type":"object","properties":{}}')
+    parameters = _schema(tool) or {"type": "object", "properties": {}}
     function = {"name": tool.name, "description": tool.description, "parameters": parameters}
     return {"type": "function", "function": function}

@@ -86,7 +86,11 @@ class Effects:
             self._measuring = asyncio.create_task(measuring, name=f"measure-{self._run_id}")
 
     async def _measure(self, request: ChatRequest, context: RequestContext, message_count: int) -> None:
-        tokens = await count_tokens(self._desk.bus, self._desk.clock, context, request)
+        tokens: int | None = None
+        try:
+            tokens = await _guarded(count_tokens(self._desk.bus, self._desk.clock, context, request))
+        except MoontideError as error:
+            log.info("tokens not counted", extra={"run_id": self._run_id, "code": error.code})
         await self._inbox.put(Measured(message_count, tokens))
 
     def forget_model(self) -> None:

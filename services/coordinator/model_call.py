@@ -90,14 +90,11 @@ class ModelCall:
 
 
 async def count_tokens(bus: Bus, clock: Clock, context: RequestContext, request: ChatRequest) -> int | None:
-    """Prompt tokens as the model's tokenizer counts them; None when it cannot be asked."""
+    """Prompt tokens as the model's tokenizer counts them. Raises what it refuses, Unavailable when it is not there."""
     target = CallTarget(subject=names.count(request.model), context=context, policy=POLICY)
     counting = CountRequest(chat=request)
     counted: TokensCounted | None = None
-    try:
-        async with aclosing(follow(bus, clock, target, lambda: counting, TokensCounted)) as items:
-            async for item in items:
-                counted = item
-    except MoontideError as error:
-        log.info("tokens not counted", extra={"code": error.code})
+    async with aclosing(follow(bus, clock, target, lambda: counting, TokensCounted)) as items:
+        async for item in items:
+            counted = item
     return None if counted is None else counted.prompt_tokens

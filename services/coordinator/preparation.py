@@ -3,6 +3,8 @@
 Input: a run's spec. Output: ``Prepared``, or why not (yet). Done again by every owner: nothing of it is in the ledger.
 """
 
+import logging
+
 from schemas.codec import encode
 from schemas.runs import RunSpec
 from services.coordinator import prompt
@@ -14,23 +16,30 @@ from services.coordinator.happenings import NotPrepared, Prepared
 from services.coordinator.step import Limits
 from services.coordinator.trail import Trail
 from services.coordinator.workspace import seed_tree
-from shared.errors import MoontideError, NotFound
+from shared.errors import Internal, MoontideError, NotFound
 from shared.ledger.state import RunState, begin
+
+log = logging.getLogger("coordinator")
 
 
 async def prepare(desk: Desk, state: RunState) -> Prepared | NotPrepared:
     try:
+        return await _prepared(desk, state)
+    except MoontideError as error:
+        return NotPrepared(error)
+    except Exception:
+        log.exception("run not prepared", extra={"run_id": state.run_id})
+        return NotPrepared(Internal("internal", "an internal error occurred"))
+
+
+async def _prepared(desk: Desk, state: RunState) -> Prepared:
+    try:
         model = await desk.models.find(state.spec.model)
     except NotFound:
         model = desk.models.last_known(state.spec.model)  # asked all the same: the run waits where people see it
-    except MoontideError as error:
-        return NotPrepared(error)
-    try:
-        listed = () if state.spec.tools == () else await list_tools(desk.bus, state.context.principal)
-        catalogue = Catalogue(chosen(listed, state.spec), state.spec.approvals)
-        tools = await desk.blobs.inline_or_put(catalogue.json)
-    except MoontideError as error:
-        return NotPrepared(error)
+    listed = () if state.spec.tools == () else await list_tools(desk.bus, state.context.principal)
+    catalogue = Catalogue(chosen(listed, state.spec), state.spec.approvals)
+    tools = await desk.blobs.inline_or_put(catalogue.json)
     window = Window(context_length=model.context_length, reserve=desk.config.output_reserve_tokens)
     price = desk.prices.of(state.spec.model)
     limits = Limits(window=window, price=price, catalogue=catalogue, counts_tokens=model.counts_tokens)

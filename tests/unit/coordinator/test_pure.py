@@ -6,6 +6,7 @@ from hypothesis import strategies as some
 
 from schemas.blobs import BlobRef
 from schemas.chat import ChatDelta, ToolCall, ToolCallDelta, Usage
+from schemas.codec import decode_json
 from schemas.runs import RunBudget, RunSpec, SeedFile
 from schemas.tools import ToolDeclaration
 from services.coordinator import budget, refusal
@@ -173,3 +174,12 @@ def test_calls_are_remembered_within_bounds(made: list[int]) -> None:
     recent = made[-64:]
     for number in range(6):
         assert repetition.times((str(number), "", "")) == recent.count(number)
+
+
+@pytest.mark.parametrize("schema", [b"", b"{", b'{"type":"nothing"}', b"[]"])
+def test_a_tool_whose_schema_is_none_is_judged_by_itself(schema: bytes) -> None:
+    catalogue = Catalogue((ToolDeclaration(name="odd", description="odd", parameters=schema),))
+    assert catalogue.problem(ToolCall(id="a", name="odd", arguments='{"x":1}')) is None
+    assert catalogue.problem(ToolCall(id="a", name="odd", arguments="x")) is not None
+    (shown,) = decode_json(catalogue.json, list[dict[str, object]])
+    assert shown["type"] == "function"
