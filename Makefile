@@ -10,6 +10,7 @@ SEED ?= 1
 CASES ?=
 REQUESTS ?= 10000
 MINUTES ?= 30
+KILLS ?=
 BREAK ?=
 ONLY ?=
 
@@ -27,7 +28,7 @@ BFCL := .make/bfcl/bfcl_eval/data
 export MEDIA ASK
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit fuzz-api fuzz-language bench-encoding oracle layer long-context determinism chaos-engine prefixes soak between-forwards step-overhead int4 overhead size clean bench-grammar grammar-tools verify-self escape gold-calls mcp-conformance
+.PHONY: help setup demo test check unit fuzz-api fuzz-language bench-encoding oracle layer long-context determinism chaos-engine prefixes soak between-forwards step-overhead int4 overhead size clean bench-grammar grammar-tools verify-self escape gold-calls chaos-runs chaos-freeze bench-runs stop-latency mcp-conformance
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +72,18 @@ determinism: $(DEV) ## the same request alone and in 5 surroundings, 500 compari
 
 chaos-engine: $(DEV) ## 10,000 requests while engines, shards and encoders are killed (SEED=, REQUESTS=, BREAK=), as JSON
 	@$(BIN)/python -m tests.chaos.engine --seed $(SEED) --requests $(REQUESTS) --break "$(BREAK)"
+
+chaos-runs: $(DEV) ## missions of 60 steps while everything under them is killed 100 times (SEED=, KILLS=, BREAK=), one JSON line
+	@$(BIN)/python -m tests.chaos.runs --seed $(SEED) --kills $(or $(KILLS),100) --break "$(BREAK)"
+
+chaos-freeze: $(DEV) ## a coordinator frozen for a minute in the middle of an append, then revived (3 minutes), one JSON line
+	@$(BIN)/python -m tests.chaos.freeze
+
+bench-runs: $(DEV) ## a run of 1,000 steps over 200,000 tokens: state, replay, cost per step (4 minutes), one JSON line
+	@$(BIN)/python -m tests.measure.bench_runs
+
+stop-latency: $(DEV) ## how soon a run stops and shows a used-up quota, what it spends beyond budgets, one JSON line
+	@$(BIN)/python -m tests.measure.stop_latency
 
 prefixes: $(DEV) ## prefix hits of 300 agents in half the memory they need, plain LRU beside it, as JSON
 	@$(BIN)/python -m tests.measure.prefixes

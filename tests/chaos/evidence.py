@@ -6,6 +6,8 @@ from typing import Any
 
 from schemas import codec
 from schemas.runs import LedgerEntry
+from shared.clock import SystemClock
+from shared.ledger.inspection import Inspection
 from shared.ledger.journal import ledger_stream, ledger_subject
 from tests.chaos.fleet import Fleet
 from tests.chaos.verdict import Record, Stored
@@ -23,6 +25,12 @@ async def record_of(fleet: Fleet, run_id: str, label: str) -> Record:
             for one in found
         ]
         after = found[-1].sequence
+
+
+async def findings(fleet: Fleet) -> list[str]:
+    """What `moontide audit` says of this stack."""
+    report = await Inspection(fleet.bus, SystemClock(), fleet.blobs, live=True).report()
+    return [f"{one.code} {one.id} at {one.sequence}: {one.detail}" for one in report.findings]
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

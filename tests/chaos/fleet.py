@@ -28,7 +28,7 @@ from tests.unit.tokenizer.stack import write_checkpoint
 
 LOCAL = "mission-local"
 CONTEXT = 262_144
-POLICY = RestartPolicy(first_pause_seconds=0.2, max_pause_seconds=1.0, healthy_seconds=2.0, max_failed_starts=200)
+POLICY = RestartPolicy(first_pause_seconds=0.2, max_pause_seconds=1.0, healthy_seconds=2.0, max_failed_starts=8)
 """Children are killed all the time: that is no reason to give them up."""
 TWICE = ("coordinator", "tools")
 SERVICES = ("recorder", "ingest", "upstream", "tokenizer")

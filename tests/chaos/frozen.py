@@ -2,7 +2,7 @@
 
 ``CHAOS_FREEZE_AT`` is ``before`` (the append is decided, and not sent) or ``sent`` (it is on its way, and nobody has
 heard of it); ``CHAOS_FREEZE_APPEND`` says which append of the process; ``CHAOS_FREEZE_FILE`` tells its pid, and
-exists once somebody was frozen: nobody is a second time.
+exists once somebody was frozen: nobody is a second time. ``CHAOS_FENCING=off`` shows what would be without fencing.
 """
 
 import asyncio
@@ -24,7 +24,11 @@ TURNS = 20
 class Freezing(LedgerWriter):
     at = os.environ.get("CHAOS_FREEZE_AT", "before")
     left = int(os.environ.get("CHAOS_FREEZE_APPEND", "1"))
+    fenced = os.environ.get("CHAOS_FENCING", "on") == "on"
     file = Path(os.environ.get("CHAOS_FREEZE_FILE", "frozen"))
+
+    def expected(self) -> int | None:
+        return super().expected() if self.fenced else None
 
     async def _store(self, entry: LedgerEntry) -> int | None:
         Freezing.left -= 1

@@ -25,26 +25,30 @@ from typing import Any
 from schemas.runs import ModelAnswered, RunBudget, RunSpec
 from shared.clock import SystemClock
 from shared.errors import MoontideError
-from shared.ledger.audit import audit
 from shared.ledger.journal import Ledger
 from shared.ledger.state import RunState
 from tests.chaos import fleet as fleets
 from tests.chaos.broken import BREAKS
 from tests.chaos.client import Client
-from tests.chaos.evidence import record_of, rows
+from tests.chaos.evidence import findings, record_of, rows
 from tests.chaos.fleet import Fleet, Options
 from tests.chaos.verdict import Faults, judge, percentile, takeover_seconds
 from tests.endpoints.agent import MODEL
 from tests.missions import pier, repository
 from tests.missions.judge import Results, problems, results
+from tests.waiting import until_it_is
 
 WEIGHTS = {
     "coordinator": 5, "tools": 4, "upstream": 3, "tokenizer": 3, "recorder": 1, "broker": 2, "engine": 1, "endpoint": 1,
 }  # fmt: skip
 RUN_SECONDS = 900.0
 QUIET_SECONDS = 300.0
-FREEZE_SECONDS = 9.0
-"""Longer than a lease lasts: the frozen owner wakes up to a run of somebody else."""
+RECORDED_SECONDS = 10.0
+FREEZE_SECONDS = 20.0
+"""Longer than a lease lasts and its end is noticed: the frozen owner wakes up to runs of somebody else."""
+
+
+NOTHING = Results(status="", answer="", files={}, patch=b"", steps=())
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class Storming:
         self.client = Client(fleet.bus, fleet.blobs)
         self._repository = repository_bundle
         self._count = 0
+        self._frozen: set[str] = set()
 
     async def mission(self, model: str) -> tuple[str, str]:
         """One mission from its acceptance to its end: (run id, label)."""
@@ -97,16 +102,21 @@ class Storming:
             model=model,
             messages=(await self.client.message(goal),),
             title=label,
+            tools=pier.TOOLS,
             approvals=(pier.APPROVED,),
             budget=RunBudget(max_steps=pier.STEPS + 10, max_seconds=RUN_SECONDS),
             repository=await self.fleet.blobs.put(self._repository),
         )
         accepted = await self.client.submit(spec)
-        if not (await record_of(self.fleet, accepted.run_id, label)).entries:
-            self.faults.add("accepted", f"{accepted.run_id} was accepted, and is not in the ledger")
         self.log.runs.append((accepted.run_id, label, model))
+        if not await self._is_recorded(accepted.run_id):
+            self.faults.add("accepted", f"{accepted.run_id} was accepted, and is not in the ledger")
+            await until_it_is(lambda: self._is_recorded(accepted.run_id), RECORDED_SECONDS)
         await self.client.finished(accepted.run_id, RUN_SECONDS)
         return accepted.run_id, label
+
+    async def _is_recorded(self, run_id: str) -> bool:
+        return bool((await record_of(self.fleet, run_id, "")).entries)
 
     async def blow(self) -> None:
         """Missions all the time, until enough was killed; then until the last one ended."""
@@ -149,6 +159,8 @@ class Storming:
         parts = [part for part in WEIGHTS if self.fleet.options.local or part not in ("tokenizer", "engine")]
         (part,) = self.chance.choices(parts, [WEIGHTS[part] for part in parts])
         name = self.chance.choice(self.fleet.names_of(part))
+        if name in self._frozen:
+            return
         owner = self.fleet.owner(name) if part == "coordinator" else ""
         if self.fleet.kill(name):
             self.log.kills[part] += 1
@@ -156,13 +168,15 @@ class Storming:
                 self.log.deaths.append((time.time(), owner))
 
     async def _freeze(self) -> None:
+        """One owner at a time: the other one takes its runs over."""
         name = self.chance.choice(self.fleet.names_of("coordinator"))
-        if (pid := self.fleet.send(name, SIGSTOP)) is None:
+        if self._frozen or self.fleet.send(name, SIGSTOP) is None:
             return
         self.log.freezes += 1
+        self._frozen.add(name)
         await asyncio.sleep(FREEZE_SECONDS)
-        if self.fleet.supervisor.children[name].pid == pid:
-            self.fleet.send(name, SIGCONT)
+        self.fleet.send(name, SIGCONT)
+        self._frozen.discard(name)
 
 
 async def outcome(fleet: Fleet, run_id: str, label: str) -> tuple[RunState, Results]:
@@ -185,15 +199,24 @@ async def storm(folder: Path, plan: Storm) -> dict[str, Any]:
         say(f"all processes are ready after {time.monotonic() - started:.0f} s")
         storming = Storming(fleet, plan, bundle)
         calm = {model: await _calm(storming, model, folder) for model in plan.models}
-        say(f"undisturbed: {', '.join(found.status for found in calm.values())}; the storm begins")
-        await storming.blow()
+        await _judge(storming)
+        if storming.faults.total():
+            say("undisturbed runs are at fault already: there is no storm")
+        else:
+            say(f"undisturbed: {', '.join(found.status for found in calm.values())}; the storm begins")
+            await storming.blow()
+            await _judge(storming)
         return await _verdict(storming, calm, started)
 
 
 async def _calm(storming: Storming, model: str, folder: Path) -> Results:
     """The undisturbed run: what it must be by itself, and what the others are compared with."""
-    run_id, label = await storming.mission(model)
-    state, found = await outcome(storming.fleet, run_id, label)
+    try:
+        run_id, label = await storming.mission(model)
+        state, found = await outcome(storming.fleet, run_id, label)
+    except (MoontideError, TimeoutError) as error:
+        storming.faults.add("mission", f"undisturbed {model}: {error!r}")
+        return NOTHING
     judged = folder / f"judged-{model}"
     wrong = await problems(found, state, storming.fleet.blobs, storming.storm.seed, judged, sees=model == MODEL)
     for words in wrong:
@@ -201,17 +224,22 @@ async def _calm(storming: Storming, model: str, folder: Path) -> Results:
     return found
 
 
+async def _judge(storming: Storming) -> None:
+    fleet = storming.fleet
+    records = [await record_of(fleet, run_id, label) for run_id, label, _ in storming.log.runs]
+    judged = judge(records, rows(fleet.model_log), rows(fleet.effects_log))
+    for kind, words in judged.found.items():
+        storming.faults.found[kind] = words + [one for one in storming.faults.found[kind] if one not in words]
+
+
 async def _verdict(storming: Storming, calm: dict[str, Results], started: float) -> dict[str, Any]:
     fleet, log, faults = storming.fleet, storming.log, storming.faults
     records = [await record_of(fleet, run_id, label) for run_id, label, _ in log.runs]
-    judged = judge(records, rows(fleet.model_log), rows(fleet.effects_log))
-    for kind, words in judged.found.items():
-        faults.found[kind] += words
     equal = 0
     for run_id, label, model in log.runs:
         equal += await _equals(fleet, run_id, label, calm[model], faults)
-    for violation in await audit(fleet.bus, fleet.blobs, SystemClock()):
-        faults.add("audit", str(violation))
+    for words in await findings(fleet):
+        faults.add("audit", words)
     takeovers = takeover_seconds(records, log.deaths)
     return {
         "seed": storming.storm.seed,

@@ -2,8 +2,8 @@
 
 Real processes, a scripted model. A stop while the model thinks, while a tool works, while a person is awaited and while
 a quota is used up: seconds from the stored command to the recorded end. A used-up quota: seconds from its refusal to
-the visible state. Budgets of steps, tokens and seconds: what was spent beyond them, against the call in flight. One
-JSON object last; exit code 1 when a bound is broken.
+the visible state. Budgets of steps, tokens, cost and seconds: what was spent beyond them, against the call in flight.
+One JSON object last; exit code 1 when a bound is broken.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from tests.chaos.client import Client
 from tests.chaos.evidence import record_of, rows
 from tests.chaos.fleet import Fleet, Options
 from tests.chaos.verdict import Record
+from tests.e2e.stack import processes
 from tests.endpoints.agent import MODEL
 from tests.missions import plain
 from tests.waiting import until, until_it_is
@@ -32,6 +33,7 @@ from tests.waiting import until, until_it_is
 MAX_STOP_SECONDS = 1.0
 MAX_QUOTA_SECONDS = 5.0
 PATIENCE_SECONDS = 30.0
+MAX_COST_USD = 0.004
 
 
 class Stopwatch:
@@ -94,12 +96,20 @@ async def stops(watch: Stopwatch) -> dict[str, float]:
     await watch.control(mode="well")
     run_id = await watch.begin(plain.SLEEPY)
     await watch.until_recorded(run_id, ToolAsked)
-    await asyncio.sleep(0.5)  # the tool is at work, and not only asked for
+    await until(_sleepers, PATIENCE_SECONDS)
     found["tool"] = await watch.stop(run_id)
+    asked = time.monotonic()
+    await until(lambda: not _sleepers(), PATIENCE_SECONDS)
+    found["tool_gone"] = found["tool"] + time.monotonic() - asked
     run_id = await watch.begin(plain.ASKING)
     await watch.until(run_id, lambda summary: bool(summary.approvals))
     found["approval"] = await watch.stop(run_id)
     return found
+
+
+def _sleepers() -> list[int]:
+    """Processes of the long tool call, whoever started them."""
+    return [one.pid for one in processes() if one.command.split() == ["sleep", str(plain.SLEEP_SECONDS)]]
 
 
 async def _asked(watch: Stopwatch) -> None:
@@ -132,6 +142,9 @@ async def overshoot(watch: Stopwatch) -> dict[str, Any]:
     tokens = await watch.until(run_id, lambda summary: summary.status == "failed")
     last = [event.usage for _, event in (await watch.record(run_id)).events(ModelAnswered)][-1]
     spent = tokens.usage.prompt_tokens + tokens.usage.completion_tokens
+    run_id = await watch.begin(plain.ENDLESS, RunBudget(max_cost_usd=MAX_COST_USD))
+    cost = await watch.until(run_id, lambda summary: summary.status == "failed")
+    dear = [event.cost_usd for _, event in (await watch.record(run_id)).events(ModelAnswered)][-1]
     run_id = await watch.begin(plain.SLEEPY, RunBudget(max_seconds=4.0))
     await watch.until(run_id, lambda summary: summary.status == "failed")
     record = await watch.record(run_id)
@@ -141,13 +154,19 @@ async def overshoot(watch: Stopwatch) -> dict[str, Any]:
         "tokens": max(0, spent - 3000),
         "tokens_of_last_call": last.prompt_tokens + last.completion_tokens,
         "tokens_spent": spent,
+        "cost_usd": round(max(0.0, cost.cost_usd - MAX_COST_USD), 6),
+        "cost_usd_of_last_call": round(dear, 6),
+        "cost_usd_spent": round(cost.cost_usd, 6),
         "seconds": round(max(0.0, took - 4.0), 3),
-        "codes": [steps.failure.code if steps.failure else "", tokens.failure.code if tokens.failure else ""],
+        "codes": [one.failure.code if one.failure else "" for one in (steps, tokens, cost)],
     }
 
 
 async def measure(folder: Path, rounds: int = 3) -> dict[str, Any]:
-    async with fleets.running(folder, Options(local=False, model_seconds=0.0)) as fleet:
+    prices = folder / "prices.json"
+    prices.write_text(json.dumps({MODEL: {"prompt": 1.0, "completion": 3.0}}))
+    variables = {"MOONTIDE_COORDINATOR_PRICES_FILE": str(prices)}
+    async with fleets.running(folder / "stack", Options(local=False, model_seconds=0.0, variables=variables)) as fleet:
         watch = Stopwatch(fleet)
         each = [await stops(watch) for _ in range(rounds)]
         visible, stopped = await quota(watch)
@@ -168,6 +187,7 @@ def kept(result: dict[str, Any]) -> bool:
         and result["quota_visible_seconds"] <= MAX_QUOTA_SECONDS
         and beyond["steps"] == 0
         and beyond["tokens"] <= beyond["tokens_of_last_call"]
+        and beyond["cost_usd"] <= beyond["cost_usd_of_last_call"]
         and beyond["seconds"] <= MAX_STOP_SECONDS
     )
 

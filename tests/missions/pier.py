@@ -15,6 +15,10 @@ from tests.missions.pictures import BAR, TALLEST, read_chart
 NAME = "pier"
 STEPS = 60
 APPROVED = "harbour_announce"
+TOOLS = (
+    "$web_search", "apply_patch", "edit_file", "fetch", "harbour_announce", "harbour_note", "harbour_shout",
+    "list_files", "look", "python", "read_file", "search_files", "shell", "web_search", "write_file",
+)  # fmt: skip
 URL = re.compile(r"http://[0-9.]+:[0-9]+/notice/\S+")
 
 LOAD = """
