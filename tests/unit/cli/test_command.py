@@ -46,7 +46,8 @@ def test_doctor_says_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:
     report = json.loads(capsys.readouterr().out)
     found = {check["name"]: check for check in report["checks"]}
     assert code == (0 if report["ok"] else 1)
-    assert {"Python", "aiohttp", "torch", "nats-server", "sandbox", "data directory", "free disk", "memory"} <= set(found)
+    wanted = {"Python", "aiohttp", "torch", "nats-server", "sandbox", "data directory", "free disk", "memory"}
+    assert wanted <= set(found)
     assert found["aiohttp"]["ok"]
     assert "nats-server" in found["nats-server"]["found"]
 
