@@ -7,6 +7,7 @@ SQLite. Must not know tools or the web.
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import sqlite3
@@ -21,12 +22,13 @@ from services.tools.fetch import LOCAL, Document, plain
 from services.tools.page_reader import read_page
 from services.tools.search import Hit
 from services.tools.search_text import match_expression, passages, spaced, unspaced
-from shared.errors import BadInput, NotFound
+from shared.errors import BadInput, NotFound, Unavailable
 
 FILE_PASSAGES = 1 << 14
 """Rows of one file: row id = file id times this, plus the passage's number."""
 CANDIDATES = 8
 """Passages looked at for each hit wanted, since a file counts once."""
+LOG = logging.getLogger("tools.index")
 _HEADING = re.compile(r"^# (.+)$", re.MULTILINE)
 HTML_NAMES = (".html", ".htm", ".xhtml")
 SCHEMA = """
@@ -101,7 +103,10 @@ class LocalIndex:
         if not expression:
             return []
         async with self._use:
-            return await asyncio.to_thread(self._search, expression, limit)
+            try:
+                return await asyncio.to_thread(self._search, expression, limit)
+            except sqlite3.Error as error:
+                raise Unavailable("search.index", "the local index cannot be read", status=502) from error
 
     async def scanned(self) -> None:
         """Returns when every file has been looked at once."""
@@ -123,7 +128,10 @@ class LocalIndex:
 
     async def _keep_scanning(self) -> None:
         while True:
-            await self.scan()
+            try:
+                await self.scan()
+            except (sqlite3.Error, OSError) as error:  # a full disk passes; what is indexed stays
+                LOG.warning("index not brought up to date", extra={"reason": str(error)[:200]})
             self._scanned.set()
             await asyncio.sleep(self._limits.scan_seconds)
 

@@ -32,6 +32,8 @@ MAX_TOOLS = 512
 CALL_ID = "io.moontide/callId"
 """In a call's ``_meta``: the idempotency key, for servers that know what to do with it."""
 PROGRESS_CHARS = 300
+SESSION_GONE = "Session terminated"
+"""What the SDK says when a server answers 404 to a session that it gave."""
 BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
 FOREIGN = (MCPError, httpx2.HTTPError, OSError, RuntimeError, ValueError, *BROKEN)
 """What the SDK raises for a peer that does not answer as it should (pydantic's errors are ValueErrors)."""
@@ -140,8 +142,9 @@ class Connection:
         if isinstance(error, MCPError) and error.code == types.INVALID_PARAMS:
             return BadInput("mcp.tool_error", f"{tool.name}: {error.message[:1000]}")
         if isinstance(error, MCPError) and error.code not in (types.CONNECTION_CLOSED, types.REQUEST_TIMEOUT):
-            if error.message == "Session terminated":
+            if error.message == SESSION_GONE:  # and so nothing was done
                 self.ended.set()
+                return Unavailable("mcp.down", f"the MCP server {self._name} forgot us; it is connected again")
             return Unavailable("mcp.failed", f"{tool.name} failed: {error.message[:1000]}", status=502)
         if isinstance(error, pydantic.ValidationError):
             return Unavailable("mcp.bad_result", f"the server's answer to {tool.name} is not one of MCP", status=502)

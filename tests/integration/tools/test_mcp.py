@@ -22,6 +22,7 @@ from shared.errors import BadInput, Unavailable
 from tests.integration.process import ROOT, running
 from tests.waiting import until
 from tests.web.calls import call, text_of
+from tests.web.mcp.old_site import old_site
 from tests.web.mcp.server import PNG
 
 OLD_SERVER = ROOT / "tests" / "web" / "mcp" / "old_server.py"
@@ -288,6 +289,30 @@ async def test_a_server_over_http_is_reached_lost_and_found_again(tmp_path: Path
         assert caught.value.code in ("mcp.lost", "mcp.down")
         async with served(tmp_path, port_number):
             assert await port.answers("web_tide", port="again") == "High water at again: noon"
+
+
+async def test_a_server_that_forgot_us_is_met_again_and_keys_are_rotated(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("Bearer one")
+    async with old_site() as site:
+        server = {"url": site.url, "headers": {"Authorization": {"file": "key"}}}
+        async with harbour(tmp_path, old=server) as port:
+            assert await port.says("old_tide") == "told in session session-1"
+            (tmp_path / "key").write_text("Bearer two")
+            site.sessions.clear()
+            with pytest.raises(Unavailable, match="forgot us") as caught:
+                await port.ask("old_tide")
+            assert (caught.value.code, caught.value.retryable, site.calls) == ("mcp.down", True, 1)
+            assert await port.answers("old_tide") == "told in session session-2"
+    assert site.keys[0] == "Bearer one"
+    assert site.keys[-1] == "Bearer two"
+
+
+async def test_an_answer_without_an_end_ends_the_connection_and_not_us(tmp_path: Path) -> None:
+    async with old_site() as site, harbour(tmp_path, old={"url": site.url}) as port:
+        with pytest.raises(Unavailable) as caught:
+            await port.ask("old_flood")
+        assert caught.value.code == "mcp.lost"
+        assert await port.answers("old_tide") == "told in session session-2"
 
 
 async def test_nobody_behind_a_url_costs_no_start(tmp_path: Path) -> None:

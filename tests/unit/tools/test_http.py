@@ -1,6 +1,7 @@
 """GET within bounds, to judged addresses only: what is read, what is refused, and what never gets a connection."""
 
 import asyncio
+import contextlib
 import gzip
 import ssl
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from services.tools.address import Address, Destinations, destinations
 from services.tools.http import Web, WebLimits, system_resolve
@@ -258,3 +261,49 @@ async def test_a_name_that_is_not_resolved_in_time_is_unreachable() -> None:
 
     slow = Web(destinations([], [80]), WebLimits(resolve_seconds=0.05), never)
     await refused(slow, "http://a.example/", Unavailable, "fetch.unreachable")
+
+
+PIECES = [
+    *(
+        b"HTTP/1.1 ",
+        b"200",
+        b" OK",
+        b"\r\n",
+        b"\r\n\r\n",
+        b"Content-Type: ",
+        b"text/html; charset=",
+        b"\xff\x00",
+        b"utf-8",
+    ),
+    *(
+        b"Content-Length: ",
+        b"5",
+        b"-1",
+        b"99999999999999999999",
+        b"Transfer-Encoding: chunked\r\n",
+        b"5\r\nhello\r\n0\r\n\r\n",
+    ),
+    *(
+        b"Content-Encoding: gzip\r\n",
+        gzip.compress(b"hello"),
+        b"Location: ",
+        b"http://[",
+        b"//\xff/",
+        b"302",
+        b"101",
+        b"204",
+    ),
+    *(b";;;=", b"\t", b" ", b"\n", b"HTTP/9.9 000\r\n", b"Set-Cookie: a=b\r\n", b"hello"),
+]
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map(b"".join), st.booleans())
+def test_whatever_a_server_says_is_an_answer_or_one_of_our_errors(said: bytes, begun: bool) -> None:
+    async def ask() -> None:
+        async with site(a=(b"HTTP/1.1 200 OK\r\n" if begun else b"") + said) as s:
+            with contextlib.suppress(MoontideError):
+                answer = await web(s, total_seconds=5, max_bytes=1000).get(s.url("/a"))
+                assert len(answer.body) <= 1000
+
+    asyncio.run(ask())

@@ -1,5 +1,6 @@
 """The embedded index: what is found, what is forgotten, what is never read, and where it ends."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,8 @@ from services.tools.fetch import Fetch
 from services.tools.http import Web
 from services.tools.index import IndexLimits, LocalIndex
 from services.tools.search_text import PASSAGE_CHARS, match_expression, passages, spaced, unspaced
-from shared.errors import BadInput, NotFound
+from shared.errors import BadInput, NotFound, Unavailable
+from tests.waiting import until
 from tests.web.calls import call, text_of
 
 NEVER = 3600.0
@@ -158,6 +160,24 @@ async def test_a_long_file_is_found_at_its_passage_and_read_from_there(notes: Pa
         tool = Fetch(Web(destinations([], [80])), index.read)
         text = text_of(await tool.run(call(tmp_path, url=hit.url, start=hit.start)))
     assert "zanzibar" in text[: PASSAGE_CHARS + 200]
+
+
+async def test_an_index_that_breaks_is_told_and_mended(notes: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with index_of(notes) as index:
+        index._connection.execute("DROP TABLE files")
+        with pytest.raises(Unavailable) as caught:
+            await index.search("tides", 3)
+        assert caught.value.code == "search.index"
+    limits = IndexLimits(scan_seconds=0.01)
+    async with LocalIndex.open([notes], notes.parent / "other.db", limits) as index:
+        await index.scanned()
+        index._connection.execute("ALTER TABLE files RENAME TO away")
+        await until(lambda: "index not brought up to date" in caplog.text)
+        index._connection.execute("ALTER TABLE away RENAME TO files")
+        (notes / "new.txt").write_text("zanzibar")
+        async with asyncio.timeout(20):
+            while not await urls(index, "zanzibar"):  # noqa: ASYNC110 - the condition has no event
+                await asyncio.sleep(0.01)
 
 
 async def test_folders_must_be_there_and_named_apart(notes: Path, tmp_path: Path) -> None:
