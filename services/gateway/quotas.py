@@ -47,6 +47,11 @@ class Account:
     quota: Quota
     meter: Meter
 
+    def left_today(self, used_elsewhere: int, unix_seconds: float) -> int | None:
+        """Tokens; None: without limit."""
+        limit = self.quota.tokens_per_day
+        return None if limit is None else limit - self.meter.day.used(unix_seconds) - used_elsewhere
+
     def total(self, by_key: Mapping[str, int]) -> int:
         return by_key.get(self.key_id, 0) if self.key_id else sum(by_key.values())
 
@@ -113,25 +118,27 @@ class Quotas:
             reserved.settle()
 
     @asynccontextmanager
-    async def run(self, principal: Principal, count: CountRuns) -> AsyncIterator[None]:
-        """A new run is submitted inside the block, one at a time of each tenant: ``count`` is asked before."""
+    async def run(self, principal: Principal, count: CountRuns) -> AsyncIterator[int | None]:
+        """A new run is submitted inside the block, one at a time of each tenant: ``count`` is asked before. Yields what
+        is left of the tokens of the day, which the run's own budget must not exceed; None: without limit."""
         accounts = self._accounts(principal)
         if not any(account.quota.concurrent_runs is not None for account in accounts):
-            await self._check_tokens_left(principal, accounts)
-            yield
+            yield await self._tokens_left(principal, accounts)
             return
         async with self._submitting.setdefault(principal.tenant, asyncio.Lock()):
-            await self._check_tokens_left(principal, accounts)
             running = await count()
             for account in accounts:
                 _check_runs(account, account.total(running))
-            yield
+            yield await self._tokens_left(principal, accounts)
 
-    async def _check_tokens_left(self, principal: Principal, accounts: list[Account]) -> None:
-        """A run has a budget of its own: here it counts only whether there is anything left today."""
+    async def _tokens_left(self, principal: Principal, accounts: list[Account]) -> int | None:
+        """At least one. Raises QuotaExceeded."""
         others = await self._used_elsewhere(principal, accounts)
+        now = self._clock.unix_seconds()
         for account in accounts:
-            _check_day(account, account.total(others), 1, self._clock.unix_seconds())
+            _check_day(account, account.total(others), 1, now)
+        left = [account.left_today(account.total(others), now) for account in accounts]
+        return min((tokens for tokens in left if tokens is not None), default=None)
 
     async def _used_elsewhere(self, principal: Principal, accounts: list[Account]) -> Mapping[str, int]:
         limited = any(account.quota.tokens_per_day is not None for account in accounts)
@@ -173,11 +180,8 @@ def _check_window(account: Account, limit_name: str, window: Window, units: int,
 
 
 def _check_day(account: Account, used_elsewhere: int, units: int, unix_seconds: float) -> None:
-    limit = account.quota.tokens_per_day
-    if limit is None:
-        return
-    left = limit - account.meter.day.used(unix_seconds) - used_elsewhere
-    if units > left:
+    limit, left = account.quota.tokens_per_day, account.left_today(used_elsewhere, unix_seconds)
+    if limit is not None and left is not None and units > left:
         wait = math.inf if units > limit else seconds_left_of_day(unix_seconds)
         reset = seconds_left_of_day(unix_seconds)
         raise _exceeded(account, "tokens_per_day", limit, max(0, left), reset, wait, units)

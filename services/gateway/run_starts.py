@@ -22,6 +22,7 @@ from services.gateway.run_body import RunBody
 from services.gateway.run_id import new_run_id
 from services.gateway.run_request import RunRequests, contents
 from services.gateway.runs import Runs
+from services.gateway.standing import QuotaExceeded
 from shared.blobs.store import BlobStore
 from shared.errors import BadInput, NotFound, Unavailable
 
@@ -81,8 +82,22 @@ class RunStarts:
             run_id = claimed
         if before is not None:
             await before(run_id)
-        async with self._quotas.run(context.principal, lambda: self._runs.going(context.principal)):
-            return await self._runs.submit(RunSubmitted(run_id=run_id, context=context, spec=spec, origin=origin))
+        submitted = RunSubmitted(run_id=run_id, context=context, spec=spec, origin=origin)
+        try:
+            return await self._admitted(submitted)
+        except QuotaExceeded:
+            # The same key may have begun the run in the meantime: then that is what there is no room beside.
+            known = await self._known(context.principal, run_id) if key is not None else None
+            if known is None:
+                raise
+            return known
+
+    async def _admitted(self, submitted: RunSubmitted) -> RunSummary:
+        """With a budget of no more than the tokens that are left of the day. Raises QuotaExceeded."""
+        principal = submitted.context.principal
+        async with self._quotas.run(principal, lambda: self._runs.going(principal)) as left:
+            spec = within(submitted.spec, left)
+            return await self._runs.submit(msgspec.structs.replace(submitted, spec=spec))
 
     async def _known(self, principal: Principal, run_id: str) -> RunSummary | None:
         """None: whoever claimed the id did not get to submit it."""
@@ -122,6 +137,12 @@ class RunStarts:
             message = f"{IDEMPOTENCY_KEY}: this key was used with another body"
             raise BadInput("idempotency_key.reused", message, param=IDEMPOTENCY_KEY, status=422)
         return found.run_id
+
+
+def within(spec: RunSpec, tokens: int | None) -> RunSpec:
+    given = [limit for limit in (spec.budget.max_tokens, tokens) if limit is not None]
+    budget = msgspec.structs.replace(spec.budget, max_tokens=min(given, default=None))
+    return msgspec.structs.replace(spec, budget=budget)
 
 
 def _kind(principal: Principal) -> str:

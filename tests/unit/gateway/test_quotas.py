@@ -156,6 +156,20 @@ async def test_tokens_of_a_day_outlive_the_gateway(make_gateway: Any, tmp_path: 
         assert (status, error["code"]) == (429, "quota.tokens_per_day")
 
 
+async def test_a_run_gets_no_more_than_what_is_left_of_the_day(
+    make_gateway: Any, tmp_path: Path, broker: FakeBroker
+) -> None:
+    limited, free = person("acme", tokens_per_day=100 * CHARGED), person("other")
+    keys, metadata = write_keys(tmp_path / "keys", limited, free), {"capabilities": "tools"}
+    async with make_gateway(keys_file=keys, broker=broker, coordinator={}, metadata=metadata) as stand:
+        assert (await post(stand, limited, max_completion_tokens=1))[0] == 200
+        run: dict[str, Any] = {"path": "/v1/runs", "model": MODEL, "goal": "Count."}
+        for who, budget in ((limited, {}), (limited, {"max_tokens": 7}), (limited, {"max_tokens": 10**6}), (free, {})):
+            assert (await post(stand, who, **run, **({"budget": budget} if budget else {})))[0] == 200
+        budgets = [submitted.spec.budget.max_tokens for submitted in stand.coordinator.submitted]
+        assert budgets == [99 * CHARGED, 7, 99 * CHARGED, None]
+
+
 async def test_another_gateways_use_counts_within_seconds(
     make_gateway: Any, tmp_path: Path, broker: FakeBroker
 ) -> None:
@@ -222,4 +236,12 @@ async def test_runs_at_once(make_gateway: Any, tmp_path: Path) -> None:
         assert [(await post(stand, who, **run))[0] for who in (colleague, colleague, stranger)] == [200, 429, 200]
         for run_id in list(stand.coordinator.ledgers):
             await stand.coordinator.answer(run_id, "done")
+        headers = limited.headers | {"Idempotency-Key": "one"}
+        body = {"model": MODEL, "goal": "Count."}
+        replies = await asyncio.gather(
+            *(stand.http.post(f"{stand.url}/v1/runs", json=body, headers=headers) for _ in range(4))
+        )
+        assert [reply.status for reply in replies] == [200] * 4, "one key is one run, which needs one place"
+        assert len({(await reply.json())["id"] for reply in replies}) == 1
+        await stand.coordinator.answer((await replies[0].json())["id"], "done")
         assert (await post(stand, limited, **run))[0] == 200
