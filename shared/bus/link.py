@@ -42,6 +42,7 @@ class Link:
         self._outbox: Callable[[], Iterable[tuple[str, bytes]]] = tuple
         self._last_error = ""
         self.stream_replicas = 1
+        self._closing = False
 
     async def open(self, config: BusConfig) -> None:
         """Raises Unauthorized when the server refuses us, Unavailable when none answers in time."""
@@ -63,6 +64,7 @@ class Link:
         self.connected.set()
 
     async def close(self) -> None:
+        self._closing = True
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self.send_outbox()
@@ -154,7 +156,7 @@ class Link:
     async def _on_disconnected(self) -> None:
         self.connected.clear()
         self.lost.set()
-        log.warning("bus disconnected")
+        log.log(logging.DEBUG if self._closing else logging.WARNING, "bus disconnected")
 
     async def _on_reconnected(self) -> None:
         self._last_error = ""
