@@ -44,6 +44,8 @@ class Options:
     """The module that runs as coordinators: tests plant what breaks a promise, or freezes."""
     model_seconds: float = 0.05
     """From a request to the end of its answer."""
+    effect_seconds: float = 0.2
+    """Between an effect in the harbour and the answer that says so."""
     local: bool = True
     """With tokenizer and stand-in engine."""
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -149,7 +151,15 @@ class Fleet:
         effects = {"note": "keyed", "announce": "outside", "shout": "outside"}
         server = {
             "command": sys.executable,
-            "args": ["-m", "tests.endpoints.harbour", "mcp", "--log", str(self.effects_log)],
+            "args": [
+                "-m",
+                "tests.endpoints.harbour",
+                "mcp",
+                "--log",
+                str(self.effects_log),
+                "--pause",
+                str(self.options.effect_seconds),
+            ],
             "env": {"PYTHONPATH": topology.python_path()},
             "overrides": {name: {"effect": effect} for name, effect in effects.items()},
             "approval": "never",

@@ -65,28 +65,28 @@ class EffectLog:
             yield file
 
 
-def server(log: EffectLog) -> MCPServer:
+def server(log: EffectLog, pause_seconds: float) -> MCPServer:
     mcp = MCPServer("harbour", log_level="ERROR")
 
     @mcp.tool()
     def note(text: str, context: Context[Any]) -> str:
         """Notes something in the harbour's book, once for each idempotency key."""
         log.happen("note", text, _key(context), keyed=True)
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(pause_seconds)
         return f"noted: {text}"
 
     @mcp.tool()
     def announce(text: str, context: Context[Any]) -> str:
         """Announces something to everybody."""
         log.happen("announce", text, _key(context), keyed=False)
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(pause_seconds)
         return f"announced: {text}"
 
     @mcp.tool()
     def shout(text: str, context: Context[Any]) -> str:
         """Shouts something across the water."""
         log.happen("shout", text, _key(context), keyed=False)
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(pause_seconds)
         return f"shouted: {text}"
 
     return mcp
@@ -102,11 +102,12 @@ def main() -> None:
     parser.add_argument("what", choices=("page", "mcp"))
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--log", type=Path)
+    parser.add_argument("--pause", type=float, default=PAUSE_SECONDS, help="seconds between an effect and its answer")
     parsed = parser.parse_args()
     if parsed.what == "page":
         serve_pages(parsed.port)
     else:
-        server(EffectLog(parsed.log)).run("stdio")
+        server(EffectLog(parsed.log), parsed.pause).run("stdio")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from tests.endpoints.conversation import Conversation, Script, Turn
 from tests.missions.pier import call
 
-ENDLESS, SLEEPY, ASKING, COUNTED = "endless", "sleepy", "asking", "counted"
+ENDLESS, SLEEPY, ASKING, COUNTED, EFFECTS = "endless", "sleepy", "asking", "counted", "effects"
 SLEEP_SECONDS = 120
 BOOK = "book.txt"
 ASKED = "list_files"
@@ -34,6 +34,16 @@ def book(lines: int) -> str:
     return "".join(
         f"line {number}: {'the tide comes and the tide goes ' * 4}{number}\n" for number in range(1, lines + 1)
     )
+
+
+def effects(seed: int) -> Script:
+    """One effect with an idempotency key, one without, and the end."""
+    turns = (
+        Turn("Note it.", calls=(call("harbour_note", text="noted"),)),
+        Turn("Say it.", calls=(call("harbour_shout", text="said"),)),
+        Turn("Done.", "Both happened."),
+    )
+    return lambda conversation: turns[min(conversation.step, len(turns)) - 1]
 
 
 def counted(seed: int) -> Script:

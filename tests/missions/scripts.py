@@ -10,5 +10,6 @@ SCRIPTS = Scripts(
         plain.SLEEPY: plain.sleepy,
         plain.ASKING: plain.asking,
         plain.COUNTED: plain.counted,
+        plain.EFFECTS: plain.effects,
     }
 )
