@@ -17,6 +17,7 @@ import mcp_types as types
 import pydantic
 from mcp.client import Client, IncomingMessage
 from mcp.client.subscriptions import SubscriptionLost
+from mcp.shared.dispatcher import ProgressFnT
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
@@ -32,6 +33,11 @@ MAX_TOOLS = 512
 CALL_ID = "io.moontide/callId"
 """In a call's ``_meta``: the idempotency key, for servers that know what to do with it."""
 PROGRESS_CHARS = 300
+MAX_ROUNDS = 8
+ANSWER: pydantic.TypeAdapter[types.CallToolResult | types.InputRequiredResult] = pydantic.TypeAdapter(
+    types.CallToolResult | types.InputRequiredResult
+)
+ASKS = (types.MISSING_REQUIRED_CLIENT_CAPABILITY, types.URL_ELICITATION_REQUIRED)
 SESSION_GONE = "Session terminated"
 """What the SDK says when a server answers 404 to a session that it gave."""
 BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
@@ -91,14 +97,27 @@ class Connection:
             share = f"{progress:g} of {total:g}" if total else f"{progress:g}"
             call.progress(f"{message or 'working'} ({share})"[:PROGRESS_CHARS])
 
-        request = types.CallToolRequest(
-            params=types.CallToolRequestParams(name=tool.name, arguments=call.arguments, _meta=_meta(call))
-        )
         try:
-            answer = await self._client.session.send_request(request, types.CallToolResult, progress_callback=told)
+            answer = await self._answered(tool, call, told)
         except FOREIGN as error:
             raise self._failed(tool, error) from None
         return await result(tool, answer, call.blobs)
+
+    async def _answered(self, tool: ListedTool, call: Call, told: ProgressFnT) -> types.CallToolResult:
+        """A server may want to be asked again with its state, but not to be told more: there is nobody to tell it."""
+        state: str | None = None
+        for _ in range(MAX_ROUNDS):
+            parameters = types.CallToolRequestParams(
+                name=tool.name, arguments=call.arguments, request_state=state, _meta=_meta(call)
+            )
+            request = types.CallToolRequest(params=parameters)
+            answer = await self._client.session.send_request(request, ANSWER, progress_callback=told)
+            if isinstance(answer, types.CallToolResult):
+                return answer
+            if answer.input_requests:
+                break
+            state = answer.request_state
+        raise _asks(tool, "it asks back")
 
     def _new_client(self, config: McpServers) -> Client:
         return Client(
@@ -141,6 +160,8 @@ class Connection:
     def _failed(self, tool: ListedTool, error: BaseException) -> MoontideError:
         if isinstance(error, MCPError) and error.code == types.INVALID_PARAMS:
             return BadInput("mcp.tool_error", f"{tool.name}: {error.message[:1000]}")
+        if isinstance(error, MCPError) and error.code in ASKS:
+            return _asks(tool, error.message[:300])
         if isinstance(error, MCPError) and error.code not in (types.CONNECTION_CLOSED, types.REQUEST_TIMEOUT):
             if error.message == SESSION_GONE:  # and so nothing was done
                 self.ended.set()
@@ -155,6 +176,12 @@ class Connection:
     def _down(self, error: BaseException) -> Unavailable:
         said = f"; its last words: {self._last_words[:200]}" if self._last_words else ""
         return Unavailable("mcp.down", f"the MCP server {self._name} cannot be used: {_words(error)}{said}")
+
+
+def _asks(tool: ListedTool, words: str) -> BadInput:
+    return BadInput(
+        "mcp.asks", f"{tool.name} wants something of a person or a model here, which is not offered: {words}"
+    )
 
 
 def _meta(call: Call) -> types.RequestParamsMeta:

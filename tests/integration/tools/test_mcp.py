@@ -109,6 +109,9 @@ async def test_tools_answer_with_whatever_mcp_has(tmp_path: Path, monkeypatch: p
         assert json.loads(await port.says("new_depth", port="Brest")) == {"metres": 7.5}
         assert await port.says("new_secret") == "s3cret None"
         assert "NoBackChannel" in await port.says("new_demand")
+        with pytest.raises(BadInput, match="greet wants something of a person") as caught:
+            await port.ask("new_greet")
+        assert caught.value.code == "mcp.asks"
         with pytest.raises(BadInput, match="sink") as caught:
             await port.ask("new_sink", ship="Unsinkable")
         assert caught.value.code == "mcp.tool_error"

@@ -93,6 +93,16 @@ async def test_a_name_is_resolved_by_us_and_told_to_the_server() -> None:
     assert f"Host: shop.example:{s.port}" in s.asked[0]
 
 
+async def test_the_next_address_is_tried_where_one_is_dead() -> None:
+    async with site(a=response(b"alive")) as s:
+
+        async def resolve(name: str) -> Sequence[Address]:
+            return [ip_address("127.0.0.77"), ip_address("127.0.0.1")]
+
+        both = Web(destinations(["127.0.0.0/8"], [s.port]), WebLimits(), resolve)
+        assert (await both.get(s.url("/a", "shop.example"))).body == b"alive"
+
+
 async def test_redirects_are_followed_and_counted() -> None:
     async with site(end=response(b"arrived")) as s:
         for number in range(7):

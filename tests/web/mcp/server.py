@@ -8,10 +8,12 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import anyio
 import mcp_types as types
-from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver import Context, Elicit, MCPServer, Resolve
+from pydantic import BaseModel
 
 FOLDER = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
 PNG = base64.b64decode(
@@ -107,6 +109,20 @@ async def demand(ctx: Context) -> str:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told
             refused.append(type(error).__name__)
     return f"refused: {refused}"
+
+
+class Name(BaseModel):
+    name: str
+
+
+async def who() -> Elicit[Name]:
+    return Elicit("Who are you?", Name)
+
+
+@server.tool()
+def greet(person: Annotated[Name, Resolve(who)]) -> str:
+    """Asks for a name first."""
+    return f"Ahoy {person.name}"
 
 
 @server.tool()
