@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kernels.dispatch import (
+        draw,
         experts,
         implementation,
         latent_attention,
@@ -23,13 +24,15 @@ if TYPE_CHECKING:
         set_threads,
         threads,
         weighted_sum,
+        whole_layer,
     )
 
-VERSION = "2"
+VERSION = "3"
 """Part of every numerics class: raised whenever an operation may give other bits than before."""
 
 __all__ = [
     "VERSION",
+    "draw",
     "experts",
     "implementation",
     "latent_attention",
@@ -45,6 +48,7 @@ __all__ = [
     "set_threads",
     "threads",
     "weighted_sum",
+    "whole_layer",
 ]
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from kernels.cpu.layer import WholeLayer
 from kernels.cpu.library import instruction_sets, library
 from kernels.cpu.operations import CpuOperations
+from kernels.draws import DrawnRow, DrawRow
 from kernels.layer import Layer
 from kernels.reference.operations import ReferenceOperations
 from kernels.weights import Done, ExpertWeights, HeadWeights, Int4, LinearWeight, Matrix, keep
@@ -43,6 +44,7 @@ class Operations(Protocol):
         self, query: Tensor, pool: Tensor, tables: Tensor, sequences: Tensor, positions: Tensor, scale: float, rank: int
     ) -> Tensor: ...
     def whole_layer(self, layer: Layer) -> WholeLayer | None: ...
+    def draw(self, rows: Sequence[DrawRow]) -> list[DrawnRow]: ...
     def set_threads(self, count: int) -> None: ...
     def threads(self) -> int: ...
 
@@ -65,6 +67,11 @@ def whole_layer(layer: Layer) -> WholeLayer | None:
     """A decoder layer at once, where this machine has that: called with hidden states [T, D], ``layer.Rows`` and the
     layer's pages, it writes latents and returns hidden states. Bit for bit what its operations one by one give."""
     return _for(layer.input_norm).whole_layer(layer)
+
+
+def draw(rows: Sequence[DrawRow]) -> list[DrawnRow]:
+    """The next token of each row, and its logprobs where they are wanted. On the CPU."""
+    return load().draw(rows)
 
 
 def implementations() -> tuple[str, ...]:

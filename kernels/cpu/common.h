@@ -1,5 +1,6 @@
 // What every instruction set's file includes before it names its instruction set: nothing here may be compiled twice.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>

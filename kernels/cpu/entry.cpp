@@ -108,6 +108,13 @@ MOONTIDE_API int64_t moontide_layer(int64_t isa, const LayerWeights* weights, co
     return guarded([&] { return run_layer(*table(isa), *weights, *input); });
 }
 
+MOONTIDE_API int64_t moontide_draws(int64_t isa, DrawRow* rows, int64_t count) {
+    return guarded([&] {
+        table(isa)->draws(rows, count);
+        return int64_t(0);
+    });
+}
+
 // Rows of one plain matrix [N, K] to panels first, first + step, … of a zeroed destination.
 MOONTIDE_API void moontide_pack(const void* from, void* to, int64_t bytes, int64_t rows, int64_t columns,
                                 int64_t padded, int64_t first, int64_t step) {

@@ -77,6 +77,25 @@ struct Rows {
     bool is_bf16;
 };
 
+// As `kernels/cpu/draws.py` fills it in, and reads it.
+struct DrawRow {
+    const float* logits;
+    int64_t count;
+    const int32_t *seen, *counted, *biased, *forbidden;
+    const float *counts, *biases;
+    const uint8_t* mask;  // bits of the allowed ids, null: all
+    int64_t seen_count, counted_count, biased_count, forbidden_count, mask_bytes;
+    float repetition, presence, frequency;
+    double number, top_p;
+    float temperature, min_p;
+    int64_t top_k;
+    int64_t token;  // below 0: to be drawn, or none is allowed
+    int64_t top;    // below 0: no logprobs
+    double chosen;
+    int64_t* top_ids;
+    double* top_values;
+};
+
 // Of one instruction set.
 struct Table {
     void (*products)(const Products&);
@@ -86,6 +105,7 @@ struct Table {
     void (*rotate)(const Rows&);
     void (*weighted_sum)(const Rows&);
     void (*add)(const Rows&);
+    void (*draws)(DrawRow*, int64_t);
 };
 
 const Table* generic_table();

@@ -20,6 +20,7 @@ _SIGNATURES = {
     "moontide_rotate": [_NUMBER] + 4 * [_POINTER] + 6 * [_NUMBER],
     "moontide_weighted_sum": [_NUMBER] + 3 * [_POINTER] + 4 * [_NUMBER],
     "moontide_layer": [_NUMBER] + 2 * [_POINTER],
+    "moontide_draws": [_NUMBER, _POINTER, _NUMBER],
     "moontide_pack": 2 * [_POINTER] + 6 * [_NUMBER],
     "moontide_pack_int4": 4 * [_POINTER] + 5 * [_NUMBER],
     "moontide_set_threads": [_NUMBER],

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from kernels.cpu.draws import draw
 from kernels.cpu.layer import WholeLayer, takes
 from kernels.cpu.library import INSTRUCTION_SETS, checked
 from kernels.cpu.panels import Panels, pack
+from kernels.draws import DrawnRow, DrawRow
 from kernels.layer import Layer
 from kernels.weights import PLAIN, Done, ExpertWeights, HeadWeights, LinearWeight, Matrices, Matrix, keep
 
@@ -130,6 +132,9 @@ class CpuOperations:
 
     def whole_layer(self, layer: Layer) -> WholeLayer | None:
         return WholeLayer(self._library, self._isa, layer) if takes(layer) else None
+
+    def draw(self, rows: Sequence[DrawRow]) -> list[DrawnRow]:
+        return draw(self._library, self._isa, rows)
 
     def set_threads(self, count: int) -> None:
         self._library.moontide_set_threads(count)

@@ -13,7 +13,7 @@
 namespace moontide {
 namespace {
 
-constexpr auto SPIN = std::chrono::microseconds(100);  // the next call of a forward comes sooner than a wake-up
+constexpr auto SPIN = std::chrono::microseconds(400);  // the next call of a forward, or the draw of its tokens, comes sooner
 constexpr int64_t MOST_THREADS = 256;
 
 inline void relax() {

@@ -13,7 +13,7 @@ void for_each_item(int64_t items, Body&& body) {
     run_items(items, [](void* data, int64_t item) { (*static_cast<Body*>(data))(item); }, &body);
 }
 
-enum Slot { CALLER, ORDER, TOUCHED, LAYER, POINTERS, ATTENTION, SLOTS };
+enum Slot { CALLER, ORDER, TOUCHED, LAYER, POINTERS, ATTENTION, DRAWS, SLOTS };
 
 // Room of the calling thread for one purpose, kept until the thread ends. CALLER, ORDER, TOUCHED and LAYER are for
 // who calls, the others for whoever does an item.

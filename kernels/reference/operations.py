@@ -11,8 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from kernels.draws import DrawnRow, DrawRow
 from kernels.formats import INT4_GROUP
 from kernels.layer import Layer
+from kernels.reference.draws import Desk, draw
 from kernels.reference.elementary import TEMPORARY, dots, exp, fold, sigmoid
 from kernels.reference.int4 import unpack_int4_ref
 from kernels.weights import (
@@ -99,6 +101,10 @@ class ReferenceOperations:
 
     def whole_layer(self, layer: Layer) -> None:
         """Operation by operation is the reference."""
+
+    def draw(self, rows: Sequence[DrawRow]) -> list[DrawnRow]:
+        desk = Desk(max(len(row.logits) for row in rows))
+        return [draw(row, desk) for row in rows]
 
     def set_threads(self, count: int) -> None:
         """Bits do not depend on it, and torch has its own setting."""

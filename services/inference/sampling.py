@@ -1,4 +1,4 @@
-"""The next token: pure arithmetic over one row of logits, independent of everything else in a forward batch.
+"""The rules of the next token, per sequence; the draw itself is an operation of the kernels, row by row. Pure.
 
 Order: repetition penalty, presence and frequency penalty, bias, forbidden ids and mask, temperature, then of the tokens
 from likeliest to least (the lower id first on a tie) the first ``top_k``, of those the fewest that reach ``top_p``, of
@@ -6,11 +6,11 @@ those the ones with at least ``min_p`` of the likeliest's probability. A draw de
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from kernels.draws import DEAD_END, NO_IDS, NO_NUMBERS, Changes, DrawnRow, DrawRow, Ids, Row
+from kernels.reference.draws import bits
 from schemas.generation import Logprobs
 from schemas.shards import Draw, SequenceOpened, TokenDrawn
-from services.inference.choice import Desk, Row, choose, ranked
 from shared.errors import BadInput
 
 KEY_BITS = 2**64
@@ -20,85 +20,83 @@ VERSION = "2"
 """Part of every numerics class: raised whenever a token or a logprob may differ in a bit from before."""
 
 
+class Counts:
+    """Tokens of an answer so far, and how often each."""
+
+    def __init__(self, ids: Ids) -> None:
+        self.ids, counts = np.unique(ids, return_counts=True)
+        self.counts: Row = counts.astype(np.float32)
+        self._places = {token: place for place, token in enumerate(self.ids.tolist())}
+
+    def add(self, token: int) -> None:
+        place = self._places.setdefault(token, len(self.ids))
+        if place == len(self.ids):
+            self.ids = np.append(self.ids, np.int32(token))
+            self.counts = np.append(self.counts, np.float32(0))
+        self.counts[place] += 1
+
+
 class Sampler:
-    """Chooses the tokens of one sequence. ``draw`` changes nothing; ``keep`` counts what became part of the answer."""
+    """The rules of one sequence. ``row`` changes nothing in it; ``keep`` counts what became part of the answer."""
 
-    def __init__(self, opened: SequenceOpened, desk: Desk) -> None:
+    def __init__(self, opened: SequenceOpened, vocabulary: int) -> None:
+        self._sequence, self._rule = opened.sequence, opened.rule
         rule = opened.rule
-        self._sequence, self._rule, self._desk = opened.sequence, rule, desk
-        self._vocabulary = vocabulary = len(desk.scores)
-        self._forbidden = np.flatnonzero(bits(rule.forbidden, vocabulary)) if rule.forbidden else None
-        self._bias_ids = np.array([token for token, _ in rule.logit_bias], dtype=np.int64)
+        self._forbidden = NO_IDS
+        if rule.forbidden:
+            self._forbidden = np.flatnonzero(bits(rule.forbidden, vocabulary)).astype(np.int32)
+        self._biased = np.array([token for token, _ in rule.logit_bias], dtype=np.int32)
         self._biases = np.array([bias for _, bias in rule.logit_bias], dtype=np.float32)
-        self._seen = self._counts = None
-        if rule.presence_penalty or rule.frequency_penalty:
-            self._counts = np.bincount(_ids(opened.emitted), minlength=vocabulary).astype(np.int32)
-        if rule.repetition_penalty != 1.0:
-            self._seen = np.zeros(vocabulary, dtype=bool)
-            self._seen[_ids(opened.context)] = True
-            self._seen[_ids(opened.emitted)] = True
+        counted, repeated = rule.presence_penalty or rule.frequency_penalty, rule.repetition_penalty != 1.0
+        emitted = _ids(opened.emitted)
+        self._counts = Counts(emitted) if counted else None
+        self._seen = Counts(np.concatenate((_ids(opened.context), emitted))) if repeated else None
 
-    def draw(self, logits: Row, draw: Draw) -> TokenDrawn:
-        """logits [W] float32, not changed."""
-        token = self._choose(logits, draw) if draw.forced is None else draw.forced
-        top = self._rule.top_logprobs
-        return TokenDrawn(
-            sequence=self._sequence,
-            token=token,
-            logprobs=None if top is None else logprobs(logits, token, top, self._desk),
+    def row(self, logits: Row, draw: Draw) -> DrawRow:
+        """What the next token is drawn from: logits [W]."""
+        rule = self._rule
+        cold = rule.temperature <= COLDEST
+        return DrawRow(
+            logits=logits,
+            changes=self._changes(draw.mask),
+            number=0.0 if cold else uniform(rule.seed, draw.position),
+            temperature=0.0 if cold else rule.temperature,
+            top_k=rule.top_k,
+            top_p=rule.top_p,
+            min_p=rule.min_p,
+            forced=draw.forced,
+            top_logprobs=rule.top_logprobs,
         )
 
+    def token(self, drawn: DrawnRow, draw: Draw) -> TokenDrawn:
+        """Raises BadInput when no token was allowed."""
+        if drawn.token == DEAD_END:
+            param = "grammar" if draw.mask else "forbidden_ids"
+            raise BadInput("generation.dead_end", "no token is allowed here", param=param)
+        logprobs = None
+        if self._rule.top_logprobs is not None:
+            logprobs = Logprobs(chosen=drawn.logprob, top_ids=drawn.top_ids, top=drawn.top)
+        return TokenDrawn(sequence=self._sequence, token=drawn.token, logprobs=logprobs)
+
     def keep(self, token: int) -> None:
-        if self._counts is not None:
-            self._counts[token] += 1
-        if self._seen is not None:
-            self._seen[token] = True
+        for counts in (self._counts, self._seen):
+            if counts is not None:
+                counts.add(token)
 
-    def _choose(self, logits: Row, draw: Draw) -> int:
-        scores = self._scores(logits, draw.mask)
-        if self._rule.temperature <= COLDEST:
-            return int(scores.argmax())
-        return choose(scores, self._rule, uniform(self._rule.seed, draw.position), self._desk)
-
-    def _scores(self, logits: Row, mask: bytes) -> Row:
-        rule = self._rule
-        changed = self._forbidden is not None or self._counts is not None or self._seen is not None
-        if not (changed or len(self._bias_ids) or mask):
-            return logits
-        scores = self._desk.scores
-        scores[:] = logits
-        if self._seen is not None:
-            penalty, ids = np.float32(rule.repetition_penalty), np.flatnonzero(self._seen)
-            seen = scores[ids]
-            scores[ids] = np.where(seen > 0, seen / penalty, seen * penalty)
-        if self._counts is not None:
-            ids = np.flatnonzero(self._counts)
-            once = scores[ids] - np.float32(rule.presence_penalty)
-            scores[ids] = once - np.float32(rule.frequency_penalty) * self._counts[ids].astype(np.float32)
-        if len(self._bias_ids):
-            np.add.at(scores, self._bias_ids, self._biases)
-        if self._forbidden is not None:
-            scores[self._forbidden] = -np.inf
-        if mask:
-            np.copyto(scores, -np.inf, where=~bits(mask, self._vocabulary))
-        if scores.max() == -np.inf:
-            raise BadInput(
-                "generation.dead_end", "no token is allowed here", param="grammar" if mask else "forbidden_ids"
-            )
-        return scores
-
-
-def logprobs(logits: Row, token: int, top: int, desk: Desk) -> Logprobs:
-    """Log-softmax of the model's own logits, in float64: of ``token``, and of the ``top`` likeliest."""
-    wide, powers = desk.wide, desk.powers
-    wide[:] = logits
-    largest = float(logits.max())
-    np.subtract(wide, largest, out=powers)
-    total = largest + np.log(np.exp(powers, out=powers).sum())
-    ids = ranked(logits, top) if top else np.empty(0, dtype=np.int64)
-    return Logprobs(
-        chosen=float(wide[token] - total), top_ids=tuple(ids.tolist()), top=tuple((wide[ids] - total).tolist())
-    )
+    def _changes(self, mask: bytes) -> Changes:
+        rule, seen, counts = self._rule, self._seen, self._counts
+        return Changes(
+            repetition=rule.repetition_penalty,
+            seen=NO_IDS if seen is None else seen.ids,
+            presence=rule.presence_penalty,
+            frequency=rule.frequency_penalty,
+            counted=NO_IDS if counts is None else counts.ids,
+            counts=NO_NUMBERS if counts is None else counts.counts,
+            biased=self._biased,
+            biases=self._biases,
+            forbidden=self._forbidden,
+            mask=mask,
+        )
 
 
 def uniform(seed: int, position: int) -> float:
@@ -108,10 +106,5 @@ def uniform(seed: int, position: int) -> float:
     return float(np.random.Generator(np.random.Philox(key=key, counter=counter)).random())
 
 
-def bits(packed: bytes, count: int) -> NDArray[np.bool_]:
-    """[count] booleans from bits, the lowest of a byte first; what is missing is false."""
-    return np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=count, bitorder="little").astype(bool)
-
-
-def _ids(data: bytes) -> NDArray[np.int64]:
-    return np.frombuffer(data, dtype="<u4").astype(np.int64)
+def _ids(data: bytes) -> Ids:
+    return np.frombuffer(data, dtype="<u4").astype(np.int32)

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+import kernels
 from schemas.generation import MediaSpan
-from schemas.shards import Forward, ForwardDone, SequenceOpened, ShardReady, Slice, TokenDrawn
-from services.inference.choice import Desk
+from schemas.shards import Draw, Forward, ForwardDone, SequenceOpened, ShardReady, Slice, TokenDrawn
 from services.inference.compute import ComputeThread
 from services.inference.sampling import Sampler
 from shared.model.batch import ForwardBatch, Segment
@@ -47,7 +47,6 @@ class Layers:
         self._text, self._pool = network.language_model, pool
         self._running: dict[int, Running] = {}
         self._media: dict[str, Tensor] = {}
-        self._desk = Desk(network.language_model.config.vocab_size)
 
     def clear(self) -> None:
         self._running.clear()
@@ -64,9 +63,8 @@ class Layers:
         hidden, last = self._hidden(forward.slices)
         drawn: tuple[TokenDrawn, ...] = ()
         if drawing:
-            rows = hidden[last[[row for row, _ in drawing]]]
-            logits = self._text.logits(rows).cpu().numpy()
-            drawn = tuple(self._draw(piece, row) for (_, piece), row in zip(drawing, logits, strict=True))
+            rows = hidden if len(drawing) == len(hidden) else hidden[last[[row for row, _ in drawing]]]
+            drawn = self._draw([piece for _, piece in drawing], self._text.logits(rows).cpu().numpy())
             for token in drawn:
                 self._running[token.sequence].sampler.keep(token.token)
         return ForwardDone(number=forward.number, drawn=drawn)
@@ -85,7 +83,7 @@ class Layers:
                 running.pages = np.concatenate((running.pages[: piece.pages_from], changed))
 
     def _opened(self, opened: SequenceOpened) -> Running:
-        return Running(Sampler(opened, self._desk), np.empty(0, dtype=np.int32))
+        return Running(Sampler(opened, self._text.config.vocab_size), np.empty(0, dtype=np.int32))
 
     def _hidden(self, slices: tuple[Slice, ...]) -> tuple[Tensor, Tensor]:
         """Hidden states [T, D] of all rows, and the last row of each slice [G]."""
@@ -99,9 +97,16 @@ class Layers:
                 h[row : row + len(rows)] = rows
         return self._text(h, batch, self._pool), batch.last
 
-    def _draw(self, piece: Slice, logits: NDArray[np.float32]) -> TokenDrawn:
-        assert piece.draw is not None
-        return self._running[piece.sequence].sampler.draw(logits, piece.draw)
+    def _draw(self, pieces: list[Slice], logits: NDArray[np.float32]) -> tuple[TokenDrawn, ...]:
+        """A token per row of logits [N, W]."""
+        given: list[tuple[Sampler, Draw]] = []
+        for piece in pieces:
+            assert piece.draw is not None
+            given.append((self._running[piece.sequence].sampler, piece.draw))
+        rows = [sampler.row(row, draw) for (sampler, draw), row in zip(given, logits, strict=True)]
+        return tuple(
+            sampler.token(drawn, draw) for (sampler, draw), drawn in zip(given, kernels.draw(rows), strict=True)
+        )
 
 
 class LocalShard:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+import kernels
 from schemas.shards import Draw, Forward, ForwardDone, SamplingRule, SequenceOpened, ShardReady, TokenDrawn
-from services.inference.choice import Desk
 from services.inference.engine import Engine
 from services.inference.generation import Generation
 from services.inference.options import EngineOptions
@@ -24,7 +24,17 @@ RULES = {
     "greedy": SamplingRule(),
     "seeded": SamplingRule(temperature=0.8, seed=1),
     "top_p": SamplingRule(temperature=0.8, top_p=0.95, seed=1),
-    "all": SamplingRule(temperature=0.8, top_p=0.95, min_p=0.01, presence_penalty=0.5, top_logprobs=5, seed=1),
+    "all": SamplingRule(
+        temperature=0.8,
+        top_p=0.95,
+        min_p=0.01,
+        presence_penalty=0.5,
+        frequency_penalty=0.1,
+        repetition_penalty=1.1,
+        logit_bias=((3, 1.0), (9, -1.0)),
+        top_logprobs=20,
+        seed=1,
+    ),
 }
 
 
@@ -62,12 +72,11 @@ async def engine_milliseconds() -> float:
 
 def sampling_milliseconds(rule: SamplingRule, vocabulary: int) -> float:
     logits = (np.random.default_rng(1).normal(size=(BATCH, vocabulary)) * 3).astype(np.float32)
-    desk = Desk(vocabulary)
-    samplers = [Sampler(SequenceOpened(sequence=row, rule=rule), desk) for row in range(BATCH)]
+    samplers = [Sampler(SequenceOpened(sequence=row, rule=rule), vocabulary) for row in range(BATCH)]
     started, rounds = time.perf_counter(), 10
     for position in range(rounds):
-        for sampler, row in zip(samplers, logits, strict=True):
-            sampler.draw(row, Draw(position=position))
+        rows = [sampler.row(row, Draw(position=position)) for sampler, row in zip(samplers, logits, strict=True)]
+        kernels.draw(rows)
     return (time.perf_counter() - started) / rounds * 1e3
 
 

@@ -43,7 +43,17 @@ RULES = {
     "greedy": SamplingRule(),
     "seeded": SamplingRule(temperature=0.8, seed=1),
     "top_p": SamplingRule(temperature=0.8, top_p=0.95, seed=1),
-    "all": SamplingRule(temperature=0.8, top_p=0.95, min_p=0.01, presence_penalty=0.5, top_logprobs=5, seed=1),
+    "all": SamplingRule(
+        temperature=0.8,
+        top_p=0.95,
+        min_p=0.01,
+        presence_penalty=0.5,
+        frequency_penalty=0.1,
+        repetition_penalty=1.1,
+        logit_bias=((3, 1.0), (9, -1.0)),
+        top_logprobs=20,
+        seed=1,
+    ),
 }
 
 

@@ -1,6 +1,6 @@
-"""Which token a number in [0, 1) falls on, and which are the likeliest: exact cuts without sorting a vocabulary. Pure.
+"""Which token a number falls on, and logprobs: exact cuts without sorting a vocabulary, in numpy.
 
-Input: one row of scores, a rule, a number. Output: ids. It must not know sequences, penalties or positions.
+Input: ``kernels.draws.DrawRow``. Output: ``DrawnRow``. A row's result depends on that row only.
 """
 
 from typing import Literal
@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.shards import SamplingRule
+from kernels.draws import DEAD_END, Changes, DrawnRow, DrawRow, Row
 
 BUCKET_SHIFT = 17
 """Bits of a float32 that weights in one bucket may differ in: 64 buckets between a number and its double."""
@@ -18,39 +18,65 @@ LAST_BUCKET = int(np.float32(1).view(np.int32)) >> BUCKET_SHIFT
 TAIL_SLACK = 0.5
 """Of what a nucleus leaves out, so much may be dropped before the sum: far more than rounding."""
 
-Row = NDArray[np.float32]
-
 
 class Desk:
     """Arrays for the work on one row at a time. Fresh ones of this size would be mapped and cleared by the system for
     each row, which takes longer than the arithmetic."""
 
     def __init__(self, vocabulary: int) -> None:
-        self.scores = np.empty(vocabulary, dtype=np.float32)
         self.weights = np.empty(vocabulary, dtype=np.float32)
         self.wide = np.empty(vocabulary, dtype=np.float64)
-        self.powers = np.empty(vocabulary, dtype=np.float64)
         self.buckets = np.empty(vocabulary, dtype=np.int64)
 
 
-def choose(scores: Row, rule: SamplingRule, number: float, desk: Desk) -> int:
-    """The id that ``number`` in [0, 1) falls on, by inversion over the tokens that are kept, likeliest first."""
-    weights = _weights(scores, rule.temperature, desk.weights)
+def draw(row: DrawRow, desk: Desk) -> DrawnRow:
+    token = row.forced
+    if token is None:
+        scores = changed(row.logits, row.changes)
+        if scores.max() == -np.inf:
+            return DrawnRow(DEAD_END)
+        token = int(scores.argmax()) if row.temperature == 0 else choose(scores, row, desk)
+    return DrawnRow(token) if row.top_logprobs is None else logprobs(row.logits, token, row.top_logprobs, desk)
+
+
+def changed(logits: Row, changes: Changes) -> Row:
+    if changes.nothing:
+        return logits
+    scores = logits.copy()
+    penalty, seen = np.float32(changes.repetition), scores[changes.seen]
+    scores[changes.seen] = np.where(seen > 0, seen / penalty, seen * penalty)
+    once = scores[changes.counted] - np.float32(changes.presence)
+    scores[changes.counted] = once - np.float32(changes.frequency) * changes.counts
+    np.add.at(scores, changes.biased, changes.biases)
+    scores[changes.forbidden] = -np.inf
+    if changes.mask:
+        scores[~bits(changes.mask, len(scores))] = -np.inf
+    return scores
+
+
+def bits(packed: bytes, count: int) -> NDArray[np.bool_]:
+    """[count] booleans from bits, at least one byte, the lowest of a byte first; what is missing is false."""
+    return np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=count, bitorder="little").astype(bool)
+
+
+def choose(scores: Row, row: DrawRow, desk: Desk) -> int:
+    """The id that ``number`` falls on, by inversion over the tokens that are kept, likeliest first."""
+    weights = _weights(scores, row.temperature, desk.weights[: len(scores)])
     ids = None
-    if 0 < rule.top_k < len(scores):
-        ids = ranked(scores, rule.top_k)
+    if 0 < row.top_k < len(scores):
+        ids = ranked(scores, row.top_k)
         scores, weights = scores[ids], weights[ids]
     whole = float(weights.sum(dtype=np.float64))
-    least = _least(rule, whole, len(weights))
+    least = _least(row, whole, len(weights))
     if least:
         kept = weights >= least
         places = np.flatnonzero(kept) if 2 * np.count_nonzero(kept) < len(kept) else None
         if places is not None:
             ids = places if ids is None else ids[places]
             scores, weights = scores[places], weights[places]
-        elif rule.min_p:
+        elif row.min_p:
             weights *= kept
-    place = _place(Line(scores, weights, desk), rule.top_p, whole, number)
+    place = _place(Line(scores, weights, desk), row.top_p, whole, row.number)
     return place if ids is None else int(ids[place])
 
 
@@ -62,11 +88,11 @@ def _weights(scores: Row, temperature: float, out: Row) -> Row:
         return np.exp(out, out=out)
 
 
-def _least(rule: SamplingRule, whole: float, count: int) -> np.float32:
+def _least(row: DrawRow, whole: float, count: int) -> np.float32:
     """Tokens of less weight are never chosen: by min-p (arXiv 2407.01082), or since all of them together are less than
     the nucleus leaves out."""
-    left_out = (1 - rule.top_p) * whole * TAIL_SLACK / count
-    return max(np.float32(rule.min_p), np.float32(left_out))
+    left_out = (1 - row.top_p) * whole * TAIL_SLACK / count
+    return max(np.float32(row.min_p), np.float32(left_out))
 
 
 def _place(line: "Line", top_p: float, whole: float, number: float) -> int:
@@ -124,3 +150,12 @@ def order(scores: Row) -> NDArray[np.int64]:
     keys = (~rising).astype(np.uint64) << np.uint64(32) | np.arange(len(scores), dtype=np.uint64)
     keys.sort()
     return (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
+
+
+def logprobs(logits: Row, token: int, top: int, desk: Desk) -> DrawnRow:
+    """Log-softmax of the logits: of ``token``, and of the ``top`` likeliest."""
+    largest = logits.max()
+    total = float(largest) + float(np.log(_weights(logits, 1.0, desk.weights[: len(logits)]).sum(dtype=np.float64)))
+    ids = ranked(logits, top) if top else np.empty(0, dtype=np.int64)
+    told = logits[ids].astype(np.float64) - total
+    return DrawnRow(token, float(logits[token]) - total, tuple(ids.tolist()), tuple(told.tolist()))
