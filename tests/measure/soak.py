@@ -1,9 +1,10 @@
 """``python -m tests.measure.soak``: half an hour of constant load on an engine; nothing grows, and every page returns.
 
-Sessions of ``bench serve`` arrive at a constant rate. Once a second: resident bytes, and the cache's invariants.
-Nothing grows means: after a warm-up of the first third, the median of the last quarter's resident bytes exceeds that
-of the first quarter by less than ``GROWTH_BYTES``. At the end every page must be free or an idle prefix. Prints one
-JSON line; exit code 1 when something grew. ``--break leak`` keeps memory of each call, which must be seen.
+Sessions of ``bench serve`` arrive at a constant rate, as long as few enough are open. Once a second: resident bytes,
+and the cache's invariants. Nothing grows means: after a warm-up of the first third, the median of the last quarter's
+resident bytes exceeds that of the first quarter by less than ``GROWTH_BYTES``. At the end every page must be free or an
+idle prefix. Prints one JSON line; exit code 1 when something grew. ``--break leak`` keeps memory of each call, which
+must be seen.
 """
 
 import argparse
@@ -30,6 +31,9 @@ BREAKS = ("", "leak")
 LEAK_BYTES = 2**21
 """Per call of a run of one second; the longer the run, the less, down to a page of memory."""
 PROGRESS_SECONDS = 10
+MOST_OPEN = 40
+"""Sessions at once: on a machine that is too slow for the arrivals it is the load that is constant, not a queue that
+grows."""
 
 
 class Watch:
@@ -67,7 +71,7 @@ async def soak(directory: Path, minutes: float, seed: int, sessions_per_second: 
             driven.at_end = lambda sequence: kept.append(leak(minutes * 60))
         watch = Watch(driven)
         watching = asyncio.create_task(watch.run())
-        await driven.load(sessions(seed, sessions_per_second, VOCABULARY), minutes * 60)
+        await driven.load(sessions(seed, sessions_per_second, VOCABULARY), minutes * 60, MOST_OPEN)
         watching.cancel()
         await asyncio.wait({watching})
         if not watching.cancelled():

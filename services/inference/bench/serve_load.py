@@ -57,6 +57,10 @@ class Tally:
     """Sequences seen with another number of pages than their length says."""
 
 
+MOST_OPEN = 100_000
+"""Sessions at once, where nothing else is said."""
+
+
 class PictureBook:
     """Patches that are made from their grid whenever asked for."""
 
@@ -71,16 +75,19 @@ class Rig:
         self.at_end: Callable[[Sequence], None] = lambda sequence: None
         """Told of each call that has ended."""
 
-    async def load(self, sessions: Iterator[Session], seconds: float) -> None:
-        """Sessions that arrive in the first ``seconds``, each to its end."""
+    async def load(self, sessions: Iterator[Session], seconds: float, most_open: int | None = None) -> None:
+        """Sessions that arrive in the first ``seconds``, each to its end. With ``most_open`` the next one waits until
+        fewer are open: the load is the same on a machine that is too slow for the arrivals."""
         started = self.clock.monotonic_seconds()
+        room = asyncio.Semaphore(most_open or MOST_OPEN)
         async with asyncio.TaskGroup() as group:
             for session in sessions:
-                if session.arrives_seconds > seconds:
+                await room.acquire()
+                due = max(started + session.arrives_seconds, self.clock.monotonic_seconds() if most_open else 0.0)
+                if due > started + seconds:
                     break
-                due = started + session.arrives_seconds
                 await self.clock.sleep(max(0.0, due - self.clock.monotonic_seconds()))
-                group.create_task(self._session(session, due))
+                group.create_task(self._session(session, due)).add_done_callback(lambda _: room.release())
 
     async def _session(self, session: Session, due: float) -> None:
         history: list[int] = []
