@@ -181,6 +181,7 @@ class Agent:
         return min(max(until - self._now(), 0.0), MAX_SLEEP_SECONDS)
 
     async def _react(self, happening: Happening) -> None:
+        self._effects.take(happening)
         if self._run.state.ended:
             return
         match happening:

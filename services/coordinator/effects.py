@@ -56,17 +56,32 @@ class Effects:
         self._run_id = run_id
         self._model: asyncio.Task[None] | None = None
         self._call: tuple[CallKey, ModelCall] | None = None
-        self._place = (0, 0)
+        self._place = (0, 0, False)
         self._measuring: asyncio.Task[None] | None = None
         self._tools: dict[str, asyncio.Task[None]] = {}
 
     @property
     def model_in_flight(self) -> bool:
-        return self._model is not None and not self._model.done()
+        """Until its happening was taken: an answer that waits in the inbox is not asked for again."""
+        return self._model is not None
 
     @property
     def tools_in_flight(self) -> frozenset[str]:
+        """As for the model."""
         return frozenset(self._tools)
+
+    def take(self, happening: Happening) -> None:
+        """What it tells of is not in flight any more."""
+        match happening:
+            case ModelSaid() | ModelRefused():
+                if self._place == (happening.step, happening.attempt, happening.summary):
+                    self._model = None
+            case ToolDone(finished=finished):
+                self._tools.pop(finished.call_id, None)
+            case ToolBroke(call_id=call_id):
+                self._tools.pop(call_id, None)
+            case _:
+                pass
 
     def ask_model(
         self, request: ChatRequest, context: RequestContext, step: int, attempt: int, *, summary: bool
@@ -75,7 +90,7 @@ class Effects:
         key = (step, len(request.messages), summary)
         if self._call is None or self._call[0] != key:
             self._call = key, ModelCall(self._desk.bus, self._desk.clock, self._desk.blobs, request, self._hear)
-        self._place = (step, attempt)
+        self._place = (step, attempt, summary)
         asking = self._ask(self._call[1], request, context, step, attempt, summary)
         self._model = asyncio.create_task(asking, name=f"model-{self._run_id}-{step}")
 
@@ -147,7 +162,8 @@ class Effects:
         await self._inbox.put(ModelSaid(step, attempt, answer, seconds, summary))
 
     def _hear(self, piece: Piece) -> None:
-        self._live.piece(*self._place, piece)
+        step, attempt, _ = self._place
+        self._live.piece(step, attempt, piece)
 
     async def _run_tool(self, job: ToolJob, step: int, known: bool) -> None:
         async def tell(text: str) -> None:
@@ -166,13 +182,9 @@ class Effects:
             ) as span:
                 finished = await _guarded(self._desk.tools.run(_traced(job, span), tell, known=known))
         except MoontideError as error:
-            await self._done(job.call_id, ToolBroke(job.call_id, error))
+            await self._inbox.put(ToolBroke(job.call_id, error))
         else:
-            await self._done(job.call_id, ToolDone(finished))
-
-    async def _done(self, call_id: str, happening: ToolDone | ToolBroke) -> None:
-        self._tools.pop(call_id, None)
-        await self._inbox.put(happening)
+            await self._inbox.put(ToolDone(finished))
 
 
 async def _guarded(work: Coroutine[None, None, T]) -> T:
