@@ -123,7 +123,7 @@ def file(root: Path, path: str, flags: int) -> Iterator[int]:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise BadInput("workspace.path", f"{path[:200]!r} is no regular file", param="path")
             if creates:
-                _own_as(descriptor, root.stat())
+                own_as(descriptor, root)
             yield descriptor
         finally:
             os.close(descriptor)
@@ -157,8 +157,10 @@ def hand_over(name: str, folder: int, root: int) -> None:
         os.chown(name, owner.st_uid, owner.st_gid, dir_fd=folder, follow_symlinks=False)
 
 
-def _own_as(descriptor: int, owner: os.stat_result) -> None:
+def own_as(descriptor: int, root: Path) -> None:
+    """As ``hand_over``, for what is open."""
     if os.geteuid() == 0:
+        owner = root.stat()
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 

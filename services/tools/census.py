@@ -28,6 +28,16 @@ class Usage:
     written_bytes: int = 0
     """To disks, less what was given up before it got there."""
 
+    @staticmethod
+    def sum(usages: Iterable["Usage"]) -> "Usage":
+        each = list(usages)
+        return Usage(
+            processes=sum(one.processes for one in each),
+            memory_bytes=sum(one.memory_bytes for one in each),
+            cpu_seconds=sum(one.cpu_seconds for one in each),
+            written_bytes=sum(one.written_bytes for one in each),
+        )
+
 
 def below(first: int) -> list[int]:
     """Every process below ``first``, parents before children."""
@@ -35,10 +45,6 @@ def below(first: int) -> list[int]:
     for pid in found:
         found += _children(pid)
     return found[1:]
-
-
-def usage(pids: Iterable[int]) -> Usage:
-    return _sum(_usage(pid) for pid in pids)
 
 
 def stop(first: int, spare: Iterable[int] = ()) -> list[int]:
@@ -75,7 +81,8 @@ def _children(pid: int) -> list[int]:
     return children
 
 
-def _usage(pid: int) -> Usage:
+def usage(pid: int) -> Usage:
+    """Nothing, where it has ended meanwhile."""
     try:
         status = _fields(pid, "status")
         clock = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[11:15]
@@ -85,7 +92,7 @@ def _usage(pid: int) -> Usage:
             cpu_seconds=sum(map(int, clock)) / TICKS_PER_SECOND,
             written_bytes=_written_bytes(pid),
         )
-    except (OSError, ValueError, KeyError):  # it ended meanwhile
+    except (OSError, ValueError, KeyError):
         return Usage()
 
 
@@ -100,13 +107,3 @@ def _written_bytes(pid: int) -> int:
 def _fields(pid: int, name: str) -> dict[str, str]:
     lines = (PROC / str(pid) / name).read_text().splitlines()
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
-
-
-def _sum(usages: Iterable[Usage]) -> Usage:
-    each = list(usages)
-    return Usage(
-        processes=sum(one.processes for one in each),
-        memory_bytes=sum(one.memory_bytes for one in each),
-        cpu_seconds=sum(one.cpu_seconds for one in each),
-        written_bytes=sum(one.written_bytes for one in each),
-    )

@@ -1,7 +1,7 @@
 """One sandbox in work: started, watched, stopped between calls, and ended with everything that ever ran in it.
 
-Input: a command and a view. Output: its pipes, its end, and in words what it was ended for. Bounds that the kernel does
-not keep by itself are kept by looking ten times a second. Must not know what the command is for.
+Input: a command and a view. Output: its pipes, its end, and in words what it was ended for. Must not know what the
+command is for.
 """
 
 import asyncio
@@ -18,20 +18,15 @@ from contextlib import asynccontextmanager
 from typing import IO, Any
 
 from services.tools import cgroup, seccomp
-from services.tools.census import below, first_to_go, send, stop, usage
+from services.tools.census import below, first_to_go, send, stop
 from services.tools.cgroup import Cgroup
-from services.tools.disk import Used, used
 from services.tools.pipe import Pipe, readable
 from services.tools.sandbox import Bounds, Descriptors, Sandbox, View
+from services.tools.watch import Watch, memory_words
 from shared.errors import Unavailable
 
 START_SECONDS = 30.0
 END_SECONDS = 15.0
-WATCH_SECONDS = 0.1
-WRITTEN_FACTOR = 4
-"""Times the size of a workspace that a call may write to disk, unlinked files included."""
-FILES_FACTOR = 2
-"""Times the files of a workspace that there may be in between."""
 LOG = logging.getLogger("tools.sandbox")
 MIB = 1024 * 1024
 
@@ -50,9 +45,6 @@ class Confined:
         self._outer_fd = os.pidfd_open(process.pid)
         self._group: Cgroup | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._cpu_begin = 0.0
-        self._written: dict[int, int] = {}
-        self._written_begin = 0
 
     async def begin(self, info: Pipe, ready: Pipe, gate: Pipe) -> None:
         """Bounds are in place before the command runs. Raises Unavailable(``tools.sandbox``)."""
@@ -66,7 +58,7 @@ class Confined:
         self._group = await asyncio.to_thread(self._grouped, inside)
         for pid in inside:
             first_to_go(pid)
-        self._watching = asyncio.create_task(self._watch(), name="sandbox-watch")
+        self._watch()
         gate.writer.write(b"1")
 
     def _grouped(self, inside: list[int]) -> Cgroup | None:
@@ -95,7 +87,7 @@ class Confined:
         while (code := self.process.returncode) is None:  # noqa: ASYNC110 - told by asyncio's own watcher in a moment
             await asyncio.sleep(0.002)
         if not self.reason and self._group is not None and self._group.out_of_memory:
-            self.reason = self._memory_reason()
+            self.reason = memory_words(self._bounds)
         return code
 
     async def finish(self) -> int:
@@ -113,11 +105,8 @@ class Confined:
             send(pid, signal.SIGKILL)
 
     def resume(self, main: int) -> None:
-        """A new call: processor time and writing are counted from here."""
-        self._cpu_begin = usage(below(self._first)).cpu_seconds
-        self._written = {}
-        self._written_begin = usage([main]).written_bytes
-        self._watching = asyncio.create_task(self._watch(), name="sandbox-watch")
+        """A new call, with new bounds of processor time and writing."""
+        self._watch()
         send(main, signal.SIGCONT)
 
     def command(self) -> int:
@@ -160,6 +149,10 @@ class Confined:
             pipe.close()
         await self.process.wait()
 
+    def _watch(self) -> None:
+        watch = Watch(self._first, self._view, self._bounds, counts_memory=self._group is None)
+        self._watching = asyncio.create_task(watch.until_exceeded(self.break_off), name="sandbox-watch")
+
     async def _unwatch(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
@@ -183,45 +176,6 @@ class Confined:
         self.reason = self.reason or reason
         with contextlib.suppress(OSError):
             signal.pidfd_send_signal(self._first_fd, signal.SIGKILL)
-
-    async def _watch(self) -> None:
-        beginning = await asyncio.to_thread(used, self._view.workspace)
-        pause = WATCH_SECONDS
-        while not self.reason:
-            await asyncio.sleep(pause)
-            begun = asyncio.get_running_loop().time()
-            reason = await asyncio.to_thread(self._exceeded, beginning)
-            pause = max(WATCH_SECONDS, 4 * (asyncio.get_running_loop().time() - begun))
-            if reason:
-                self.break_off(reason)
-
-    def _exceeded(self, beginning: Used) -> str:
-        bounds, pids = self._bounds, below(self._first)
-        now = usage(pids)
-        if now.processes > bounds.processes:
-            return f"more than {bounds.processes} processes and threads"
-        if self._group is None and now.memory_bytes > bounds.memory_bytes:
-            return self._memory_reason()
-        if now.cpu_seconds - self._cpu_begin > bounds.cpu_seconds:
-            return f"more than {bounds.cpu_seconds:g} seconds of processor time"
-        if self._view.writable and self._written_too_much(pids, beginning):
-            files = f"{bounds.workspace_files} files"
-            return f"more than {bounds.workspace_bytes // MIB} MiB or {files} in the workspace, or that written often"
-        return ""
-
-    def _memory_reason(self) -> str:
-        return f"more than {self._bounds.memory_bytes // MIB} MiB of memory"
-
-    def _written_too_much(self, pids: list[int], beginning: Used) -> bool:
-        """Files without a name are no part of a folder, so what goes to the disk is counted too."""
-        for pid in pids:
-            self._written[pid] = max(self._written.get(pid, 0), usage([pid]).written_bytes)
-        written = sum(self._written.values()) - self._written_begin
-        if written > WRITTEN_FACTOR * self._bounds.workspace_bytes:
-            return True
-        now = used(self._view.workspace)
-        too_many = now.entries > max(FILES_FACTOR * self._bounds.workspace_files, beginning.entries)
-        return too_many or now.size_bytes > max(self._bounds.workspace_bytes, beginning.size_bytes)
 
 
 @asynccontextmanager

@@ -2,13 +2,13 @@
 the model's is run. No path leads out (``beneath``). Must not know runs or trees.
 """
 
-import asyncio
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from services.tools import beneath
+from services.tools.thread import in_thread
 from services.tools.tool import Call, Result, declared, said
 from shared.errors import BadInput
 
@@ -37,7 +37,7 @@ class ListFiles:
     async def run(self, call: Call) -> Result:
         assert call.workspace is not None
         path, depth = call.arguments.get("path", "."), call.arguments.get("depth", 2)
-        return said(await asyncio.to_thread(list_files, call.workspace, path, depth))
+        return said(await in_thread(list_files, call.workspace, path, depth))
 
 
 class ReadFile:
@@ -56,7 +56,7 @@ class ReadFile:
     async def run(self, call: Call) -> Result:
         assert call.workspace is not None
         first, last = call.arguments.get("first_line"), call.arguments.get("last_line")
-        return said(await asyncio.to_thread(read_file, call.workspace, call.arguments["path"], first, last))
+        return said(await in_thread(read_file, call.workspace, call.arguments["path"], first, last))
 
 
 class WriteFile:
@@ -72,7 +72,7 @@ class WriteFile:
     async def run(self, call: Call) -> Result:
         assert call.workspace is not None
         path, content = call.arguments["path"], call.arguments["content"]
-        return said(await asyncio.to_thread(write_file, call.workspace, path, content))
+        return said(await in_thread(write_file, call.workspace, path, content))
 
 
 class EditFile:
@@ -94,9 +94,7 @@ class EditFile:
         assert call.workspace is not None
         given = call.arguments
         every = given.get("all", False)
-        return said(
-            await asyncio.to_thread(edit_file, call.workspace, given["path"], given["old"], given["new"], every)
-        )
+        return said(await in_thread(edit_file, call.workspace, given["path"], given["old"], given["new"], every))
 
 
 def list_files(root: Path, path: str, depth: int) -> str:

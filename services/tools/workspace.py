@@ -6,7 +6,7 @@ changes the folder during either. Must not know runs, tools or calls.
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +15,9 @@ from schemas.blobs import BlobRef
 from schemas.codec import decode, encode
 from schemas.tools import WorkspaceFile, WorkspaceTree
 from services.tools import beneath, folder, tree
+from services.tools.batch import batches, read_all, write_all
 from services.tools.folder import Listing, Signature, listing
+from services.tools.thread import in_thread
 from services.tools.tree import TreeBounds
 from shared.blobs.store import BlobStore
 from shared.errors import BadInput
@@ -24,8 +26,8 @@ NOTHING = BlobRef(key="sha256/e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca4
 """The content of a link."""
 TICK_SECONDS = 0.012
 """The kernel's clock for files may be this coarse: a change within one tick of a look would not be seen."""
-AT_ONCE = 8
-"""Blobs read or written at once."""
+AT_ONCE = 2
+"""Batches of files in work."""
 WHOLE_BYTES = 4 * 1024 * 1024
 """Files up to this size pass through memory, larger ones in pieces."""
 PIECE_BYTES = 1024 * 1024
@@ -60,23 +62,31 @@ class Workspace:
         wanted = WorkspaceTree() if ref is None else decode(await self._blobs.get(ref), WorkspaceTree)
         tree.check(wanted, self._bounds)
         try:
-            have = self._have(await asyncio.to_thread(listing, self.path, self._bounds))
+            have = self._have(await in_thread(listing, self.path, self._bounds))
         except BadInput:  # a call that went wrong left too much
-            await asyncio.to_thread(folder.empty, self.path)
+            await in_thread(folder.empty, self.path)
             have = {}
         plan = tree.difference(have, wanted)
-        await asyncio.to_thread(self._prepare, plan)
-        await _each(plan.write, self._write)
+        await in_thread(self._prepare, plan)
+        small = [file for file in plan.write if not file.link and file.content.size_bytes <= WHOLE_BYTES]
+        await _each(batches(small, lambda file: file.content.size_bytes), self._write)
+        for file in plan.write:
+            if not file.link and file.content.size_bytes > WHOLE_BYTES:
+                await self._write_large(file)
         await asyncio.sleep(TICK_SECONDS if plan.write else 0)
         self.state = ref
 
     async def snapshot(self) -> Snapshot:
         """Stores what is new, and the tree. Raises BadInput(``workspace.too_large``)."""
         self.state = None
-        found = await asyncio.to_thread(listing, self.path, self._bounds)
+        found = await in_thread(listing, self.path, self._bounds)
         before = {path: file for path, (_, file) in self._seen.items()}
         unknown = [path for path, now in found.files.items() if not self._known(path, now)]
-        await _each(unknown, self._store)
+        small = [path for path in unknown if found.files[path].size_bytes <= WHOLE_BYTES]
+        await _each(batches(small, lambda path: found.files[path].size_bytes), self._store)
+        for path in unknown:
+            if found.files[path].size_bytes > WHOLE_BYTES:
+                await self._store_large(path)
         files = [self._seen[path][1] for path in found.files]
         links = [WorkspaceFile(path=path, content=NOTHING, link=target) for path, target in found.links.items()]
         self._seen = {path: self._seen[path] for path in found.files}
@@ -97,83 +107,63 @@ class Workspace:
         return have
 
     def _prepare(self, plan: tree.Plan) -> None:
-        for path in plan.remove:
-            folder.remove(self.path, path)
-        for path in plan.directories:
-            with beneath.located(self.path, path, make=True, follow=False) as (parent, name):
-                os.mkdir(name, 0o755, dir_fd=parent)
-                with beneath.directory(self.path, ".") as root:
+        """Everything but the contents of files."""
+        with beneath.directory(self.path, ".") as root:
+            for path in plan.remove:
+                folder.remove(self.path, path)
+            for path in plan.directories:
+                with beneath.located(self.path, path, follow=False) as (parent, name):
+                    os.mkdir(name, 0o755, dir_fd=parent)
                     beneath.hand_over(name, parent, root)
+            for file in plan.write:
+                if file.link:
+                    with beneath.located(self.path, file.path, follow=False) as (parent, name):
+                        os.symlink(file.link, name, dir_fd=parent)
+                        beneath.hand_over(name, parent, root)
 
-    async def _write(self, wanted: WorkspaceFile) -> None:
-        if wanted.link:
-            await asyncio.to_thread(self._link, wanted)
-            return
-        small = wanted.content.size_bytes <= WHOLE_BYTES
-        data = await self._blobs.get(wanted.content) if small else b""
-        now = await asyncio.to_thread(self._fill, wanted, data)
-        if not small:
-            async for piece in self._blobs.stream(wanted.content):
-                now = await asyncio.to_thread(self._fill, wanted, piece, os.O_APPEND)
-        self._seen[wanted.path] = (now, wanted)
+    async def _write(self, files: list[WorkspaceFile]) -> None:
+        contents = await asyncio.gather(*(self._blobs.get(file.content) for file in files))
+        made = await in_thread(write_all, self.path, files, contents)
+        self._seen |= {file.path: (now, file) for file, now in zip(files, made, strict=True)}
 
-    def _fill(self, wanted: WorkspaceFile, data: bytes, how: int = os.O_TRUNC | os.O_CREAT) -> Signature:
-        with beneath.file(self.path, wanted.path, os.O_WRONLY | how) as descriptor:
-            _write_all(descriptor, data)
-            os.fchmod(descriptor, 0o755 if wanted.executable else 0o644)
+    async def _write_large(self, file: WorkspaceFile) -> None:
+        await in_thread(write_all, self.path, [file], [b""])
+        async for piece in self._blobs.stream(file.content):
+            now = await in_thread(self._append, file.path, piece)
+            self._seen[file.path] = (now, file)
+
+    def _append(self, path: str, piece: bytes) -> Signature:
+        with beneath.file(self.path, path, os.O_WRONLY | os.O_APPEND) as descriptor:
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(descriptor, view) :]
             return folder.signature(os.fstat(descriptor))
 
-    def _link(self, wanted: WorkspaceFile) -> None:
-        with beneath.located(self.path, wanted.path, follow=False) as (parent, name):
-            os.symlink(wanted.link, name, dir_fd=parent)
-            with beneath.directory(self.path, ".") as root:
-                beneath.hand_over(name, parent, root)
+    async def _store(self, paths: list[str]) -> None:
+        read = await in_thread(read_all, self.path, paths)
+        contents = await asyncio.gather(*(self._blobs.put(data) for _, data in read))
+        for path, (now, _), content in zip(paths, read, contents, strict=True):
+            self._seen[path] = (now, WorkspaceFile(path=path, content=content, executable=now.executable))
 
-    async def _store(self, path: str) -> None:
-        """The signature is taken first: what changes later is seen to have changed."""
-        now, data = await asyncio.to_thread(self._read, path, 0)
-        if now.size_bytes <= WHOLE_BYTES:
-            content = await self._blobs.put(data)
-        else:
-            async with self._blobs.spool(self._bounds.max_bytes) as spool:
-                offset = 0
-                while data:
-                    await spool.write(data)
-                    offset += len(data)
-                    _, data = await asyncio.to_thread(self._read, path, offset)
-            content = spool.ref
-        self._seen[path] = (now, WorkspaceFile(path=path, content=content, executable=now.executable))
-
-    def _read(self, path: str, offset: int) -> tuple[Signature, bytes]:
-        self._readable(path)
+    async def _store_large(self, path: str) -> None:
         with beneath.file(self.path, path, os.O_RDONLY) as descriptor:
             now = folder.signature(os.fstat(descriptor))
-            count = WHOLE_BYTES if now.size_bytes <= WHOLE_BYTES else PIECE_BYTES
-            return now, os.pread(descriptor, count, offset)
-
-    def _readable(self, path: str) -> None:
-        """Its owner may have closed it to himself, and so to us where we are the same user."""
-        if os.geteuid() != 0 and not os.access(self.path / path, os.R_OK, follow_symlinks=False):
-            (self.path / path).chmod(0o644)
+            async with self._blobs.spool(self._bounds.max_bytes) as spool:
+                while data := await in_thread(os.read, descriptor, PIECE_BYTES):
+                    await spool.write(data)
+        self._seen[path] = (now, WorkspaceFile(path=path, content=spool.ref, executable=now.executable))
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-async def _each(items: Sequence[T], work: Callable[[T], Awaitable[None]]) -> None:
-    """A few at once. Blobs that are needed at once are read at once; the first failure ends the rest."""
-    left = iter(items)
+async def _each(items: Iterator[T], work: Callable[[T], Awaitable[None]]) -> None:
+    """Two at once: one is read while the other is written. The first failure ends both."""
 
     async def worker() -> None:
-        for item in left:
+        for item in items:
             await work(item)
 
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(AT_ONCE, len(items))):
+            for _ in range(AT_ONCE):
                 group.create_task(worker())
     except BaseExceptionGroup as several:
         raise several.exceptions[0] from None

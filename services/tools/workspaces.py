@@ -4,7 +4,6 @@ Input: a run and a tree. Output: a folder that holds the tree and that nobody el
 it is a cache: any folder may be dropped between two calls. Must not know tools.
 """
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from schemas.blobs import BlobRef
 from services.tools import folder
+from services.tools.thread import in_thread
 from services.tools.tree import TreeBounds
 from services.tools.workspace import Workspace
 from shared.blobs.store import BlobStore
@@ -55,7 +55,7 @@ class Workspaces:
             return best[1], best[2]
         number = self._free.pop(0) if self._free else await self._discard()
         path = self._root / f"workspace-{number}"
-        await asyncio.to_thread(self._make, path, number)
+        await in_thread(self._make, path, number)
         return number, Workspace(path, self._blobs, self._bounds)
 
     async def _discard(self) -> int:
@@ -63,7 +63,7 @@ class Workspaces:
         _, number, workspace = self._idle.pop(0)
         for discard in self._discards:
             await discard(workspace.path)
-        await asyncio.to_thread(_removed, workspace.path)
+        await in_thread(_removed, workspace.path)
         return number
 
     def _make(self, path: Path, number: int) -> None:

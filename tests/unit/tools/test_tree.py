@@ -12,6 +12,8 @@ from schemas.blobs import BlobRef
 from schemas.codec import encode
 from schemas.tools import WorkspaceFile, WorkspaceTree
 from services.tools import tree
+from services.tools.batch import read_all
+from services.tools.folder import Signature
 from services.tools.tree import TreeBounds
 from services.tools.workspace import NOTHING, Workspace
 from shared.blobs.store import BlobStore
@@ -71,12 +73,16 @@ def test_a_folder_goes_from_tree_to_tree(steps: list[dict], tmp_path_factory: py
     asyncio.run(run())
 
 
-async def test_only_what_changed_is_read_and_told(tmp_path: Path) -> None:
+async def test_only_what_changed_is_read_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here, blobs = workspace(tmp_path)
     await here.materialise((await stored(blobs, {"a": ("file", b"1", False), "b/c": ("file", b"2", False)}))[0])
     reads: list[str] = []
-    read = here._read
-    here._read = lambda path, offset: (reads.append(path), read(path, offset))[1]  # type: ignore[method-assign]
+
+    def noted(root: Path, paths: list[str]) -> list[tuple[Signature, bytes]]:
+        reads.extend(paths)
+        return read_all(root, paths)
+
+    monkeypatch.setattr("services.tools.workspace.read_all", noted)
     status = (here.path / "a").stat()
     (here.path / "a").write_bytes(b"3")
     os.utime(here.path / "a", ns=(status.st_atime_ns, status.st_mtime_ns))  # as an adversary would
