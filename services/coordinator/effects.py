@@ -31,7 +31,7 @@ from schemas.telemetry import (
     SPAN_TOOL,
     tool_span,
 )
-from schemas.tools import ToolJob
+from schemas.tools import ToolFinished, ToolJob
 from services.coordinator.answer import Answer
 from services.coordinator.desk import Desk
 from services.coordinator.happenings import Happening, Measured, ModelRefused, ModelSaid, ToolBroke, ToolDone
@@ -44,6 +44,8 @@ from shared.telemetry.span import Span
 log = logging.getLogger("coordinator")
 
 T = TypeVar("T")
+INTERRUPTED_SECONDS = 1.0
+"""Before a tool call is made again that the bus interrupted."""
 CallKey = tuple[int, int, bool]
 """Step, messages, whether for a summary: what makes a model call the same one, asked again."""
 
@@ -166,9 +168,6 @@ class Effects:
         self._live.piece(step, attempt, piece)
 
     async def _run_tool(self, job: ToolJob, step: int, known: bool) -> None:
-        async def tell(text: str) -> None:
-            await self._live.progress(step, job.call_id, text)
-
         attributes = request_attributes(job.context) | {
             ATTR_OPERATION: SPAN_TOOL,
             ATTR_TOOL_NAME: job.tool,
@@ -176,15 +175,32 @@ class Effects:
             ATTR_RUN_ID: self._run_id,
             ATTR_RUN_STEP: step,
         }
+        parent = job.context.traceparent
         try:
             with self._desk.telemetry.span(
-                tool_span(job.tool), parent=job.context.traceparent, kind="client", attributes=attributes
+                tool_span(job.tool), parent=parent, kind="client", attributes=attributes
             ) as span:
-                finished = await _guarded(self._desk.tools.run(_traced(job, span), tell, known=known))
+                finished = await self._outcome(_traced(job, span), step, known)
         except MoontideError as error:
             await self._inbox.put(ToolBroke(job.call_id, error))
         else:
             await self._inbox.put(ToolDone(finished))
+
+    async def _outcome(self, job: ToolJob, step: int, known: bool) -> ToolFinished:
+        """However long the bus is away: a call whose intent is recorded is made."""
+
+        async def tell(text: str) -> None:
+            await self._live.progress(step, job.call_id, text)
+
+        while True:
+            try:
+                return await _guarded(self._desk.tools.run(job, tell, known=known))
+            except MoontideError as error:
+                if not error.retryable:
+                    raise
+                log.warning("tool call interrupted", extra={"call_id": job.call_id, "code": error.code})
+            known = True
+            await self._desk.clock.sleep(INTERRUPTED_SECONDS)
 
 
 async def _guarded(work: Coroutine[None, None, T]) -> T:
