@@ -138,3 +138,18 @@ async def test_memory_is_bounded(stand: Stand) -> None:
         told = await stand.said("python", code=MANY)
         assert "more than 300 MiB of memory" in told or "crashed" in told or told.endswith(", 9)")
         assert await stand.said("python", code="1 + 1") == "2"
+
+
+async def test_code_that_speaks_for_the_interpreter_ends_it(stand: Stand) -> None:
+    forge = """
+import os
+for descriptor in range(3, 64):
+    try:
+        os.write(descriptor, b"\\xff" * 100)
+    except OSError:
+        pass
+"""
+    async with stand.service():
+        await stand.said("python", code="x = 1")
+        assert "the interpreter was ended" in await stand.said("python", code=forge)
+        assert await stand.said("python", code="x") == "1"
