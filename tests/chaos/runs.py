@@ -22,7 +22,7 @@ from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 from typing import Any
 
-from schemas.runs import ModelAnswered, RunBudget, RunSpec
+from schemas.runs import ModelAnswered, RunBudget, RunSpec, ToolAsked
 from shared.clock import SystemClock
 from shared.errors import MoontideError
 from shared.ledger.journal import Ledger
@@ -219,6 +219,8 @@ async def _calm(storming: Storming, model: str, folder: Path) -> Results:
         return NOTHING
     judged = folder / f"judged-{model}"
     wrong = await problems(found, state, storming.fleet.blobs, storming.storm.seed, judged, sees=model == MODEL)
+    used = {event.tool for _, event in (await record_of(storming.fleet, run_id, label)).events(ToolAsked)}
+    wrong += [f"{tool} was not used" for tool in sorted(set(pier.TOOLS) - used)]
     for words in wrong:
         storming.faults.add("mission", f"undisturbed {model}: {words}")
     return found

@@ -12,12 +12,11 @@ from pathlib import Path
 from schemas import codec
 from schemas.blobs import BlobRef
 from schemas.chat import MediaPart, Message, TextPart
-from schemas.runs import NumberedEntry, ToolAnswered, ToolAsked
 from schemas.tools import WorkspaceTree
 from shared.blobs.store import BlobStore
 from shared.ledger.state import RunState
 from tests.endpoints.harbour import code_word
-from tests.missions import library, pier, repository
+from tests.missions import library, repository
 from tests.missions.pictures import read_chart
 
 
@@ -83,7 +82,7 @@ async def problems(
     wrong += _answer_problems(found.answer, seed, sees=sees)
     wrong += await _file_problems(found, blobs, seed, state.workspace, sees=sees)
     wrong += _patch_problems(found.patch, seed, folder)
-    return wrong
+    return wrong if _went_red_then_green(found) else [*wrong, "the tests were not red and then green"]
 
 
 def sums(seed: int) -> str:
@@ -137,17 +136,7 @@ def _patch_problems(patch: bytes, seed: int, folder: Path) -> list[str]:
     return [*wrong, "the tests were never red"] if repository.tests_pass(clone) else wrong
 
 
-def tools_used(entries: list[NumberedEntry]) -> set[str]:
-    return {event.tool for numbered in entries for event in numbered.entry.events if isinstance(event, ToolAsked)}
-
-
-def possibly_repeated(entries: list[NumberedEntry]) -> set[str]:
-    """Ids of calls that the ledger reports so."""
-    events = (event for numbered in entries for event in numbered.entry.events)
-    return {event.call_id for event in events if isinstance(event, ToolAnswered) and event.possibly_repeated}
-
-
-def went_red_then_green(found: Results) -> bool:
-    """Three times the tests ran before they passed, as the tool's results tell."""
+def _went_red_then_green(found: Results) -> bool:
+    """The tests ran several times before they passed, as the tools' results tell."""
     ran = [step for step in found.steps if step.startswith("tool:") and re.search(r"\b(FAIL|OK)\b", step)]
-    return len(ran) >= 3 and "FAIL" in ran[0] and "FAIL" not in ran[-1] and pier.STEPS > 3
+    return len(ran) >= 3 and "FAIL" in ran[0] and "FAIL" not in ran[-1]
