@@ -129,12 +129,8 @@ def _arguments(wanted: dict[str, Any], schema: Any) -> dict[str, Any]:
     """Of each argument the first accepted value; an empty text among optional ones says that it may be left out."""
     required = schema.get("required", ())
     properties = schema.get("properties", {})
-    found = {}
-    for name, values in wanted.items():
-        if "" in values and name not in required:
-            continue
-        found[name] = _value(values, properties.get(name, {}))
-    return found
+    named = {name: values for name, values in wanted.items() if "" not in values or name in required}
+    return {name: _value(values, properties.get(name, {})) for name, values in named.items()}
 
 
 def _value(values: Sequence[Any], schema: Any) -> Any:
