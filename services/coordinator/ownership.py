@@ -111,7 +111,8 @@ class Ownership:
     async def _drive(self, agent: Agent, run: OwnedRun) -> None:
         again = True
         try:
-            async with self._leases.held(run.run_id, self._desk.bus.instance, run.term):
+            held = self._leases.held(run.run_id, self._desk.bus.instance, run.term, on_lost=agent.drain)
+            async with held:
                 again = await self._driven(agent, run)
                 await self._announce(run)
         finally:

@@ -5,8 +5,9 @@ beat that comes late, or a lease that a restarted broker forgot, costs at most a
 """
 
 import asyncio
+import itertools
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -21,6 +22,8 @@ from shared.ledger.journal import run_of
 log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 0.5
+BEATS_PER_LOOK = 3
+"""An owner looks for a later one before every so many beats."""
 LEASE_SECONDS = 4.0
 """How long a beat counts: several of them may be lost."""
 MAX_BYTES = 16 * 1024 * 1024
@@ -38,10 +41,13 @@ class Leases:
         )
 
     @asynccontextmanager
-    async def held(self, run_id: str, owner: str, term: int) -> AsyncIterator[None]:
-        """Beats while entered, whatever the bus does meanwhile; left, the lease is gone at once."""
+    async def held(
+        self, run_id: str, owner: str, term: int, on_lost: Callable[[], None] | None = None
+    ) -> AsyncIterator[None]:
+        """Beats while entered, whatever the bus does meanwhile; left, the lease is gone at once. When an owner of a
+        later term beats, this one stops (it would only hide that the other one died), and ``on_lost`` is called."""
         beat = LeaseBeat(run_id=run_id, owner=owner, term=term)
-        beating = asyncio.create_task(self._beat(beat), name=f"lease of {run_id}")
+        beating = asyncio.create_task(self._beat_until_lost(beat, on_lost), name=f"lease of {run_id}")
         try:
             yield
         finally:
@@ -65,14 +71,23 @@ class Leases:
             after = batch[-1].sequence
         return found
 
-    async def _beat(self, beat: LeaseBeat) -> None:
+    async def _beat_until_lost(self, beat: LeaseBeat, on_lost: Callable[[], None] | None) -> None:
         subject, data = names.run_lease(beat.run_id), codec.encode(beat)
-        while True:
+        for number in itertools.count():
             try:
+                if number % BEATS_PER_LOOK == 0 and await self._is_lost(beat):
+                    break
                 await self._bus.publish(subject, data)
             except MoontideError as error:
                 log.warning("lease not renewed", extra={"run_id": beat.run_id, "code": error.code})
             await self._clock.sleep(BEAT_SECONDS)
+        log.info("lease lost", extra={"run_id": beat.run_id, "term": beat.term})
+        if on_lost is not None:
+            on_lost()
+
+    async def _is_lost(self, beat: LeaseBeat) -> bool:
+        holder = await self.holder(beat.run_id)
+        return holder is not None and holder.term > beat.term
 
     async def _release(self, beat: LeaseBeat) -> None:
         """Only this very beat is removed: a new owner's stays."""

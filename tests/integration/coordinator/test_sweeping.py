@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from schemas import codec, names
 from schemas.events import CloudEvent
 from services.coordinator import lost_chats
+from services.coordinator import sweeper as sweeper_module
 from services.coordinator.queue import RUNS_QUEUE
 from services.coordinator.sweeper import sweeping
 from shared.bus.broker import Broker
@@ -42,8 +43,9 @@ async def own_broker(broker_directory: Path) -> AsyncIterator[Broker]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lost_chats, "GONE_SECONDS", 5.0)
-    monkeypatch.setattr(lost_chats, "SILENT_SECONDS", 8.0)
+    monkeypatch.setattr(lost_chats, "GONE_SECONDS", 4.0)
+    monkeypatch.setattr(lost_chats, "SILENT_SECONDS", 6.0)
+    monkeypatch.setattr(sweeper_module, "CHATS_SECONDS", 0.5)
 
 
 @asynccontextmanager
@@ -95,17 +97,22 @@ async def test_a_broker_that_was_away_closes_nothing_and_wakes_what_nobody_has(o
         bus = await stack.enter_async_context(sweeper(own_broker))
         alive = await stack.enter_async_context(running(HOLDER, *coordinates(own_broker), "chat-c"))
         assert (await alive.line())[0] == "holds"
+        owner = await stack.enter_async_context(connect(own_broker.config, "owner"))
+        ledger = Ledger(bus, SystemClock())
+        await ledger.accept(replace(accepted("run-b"), time_unix_seconds=time.time()))
+        await stack.enter_async_context(Leases(owner, SystemClock()).held("run-b", "owner", 1))
+        await recorded(bus, "run-b accepted", 20.0)
         await own_broker.stop()
-        await asyncio.sleep(7.0)  # longer than patience lasts
+        await asyncio.sleep(5.0)  # longer than patience lasts
         await own_broker.start()
         await bus.flush(10.0)
-        ledger = Ledger(bus, SystemClock())
         await ledger.accept(replace(accepted("run-a"), time_unix_seconds=time.time()))
         async with asyncio.timeout(20.0):
             while not await bus.subjects_of(names.STREAM_RUNS, names.run_wake("run-a")):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
-        await asyncio.sleep(7.0)  # patience, once more
-        assert await records(bus) == {"chat-c accepted": 1, "run-a accepted": 1}
+        await asyncio.sleep(5.0)  # patience, once more
+        assert await records(bus) == {f"{name} accepted": 1 for name in ("chat-c", "run-a", "run-b")}
+        assert await bus.subjects_of(names.STREAM_RUNS, names.RUNS_ALL) == {names.run_wake("run-a"): 1}
 
 
 async def test_a_frozen_holder_is_given_up_after_longer_and_cannot_end_its_chat_any_more(own_broker: Broker) -> None:

@@ -96,6 +96,20 @@ async def test_a_late_release_leaves_the_new_owners_lease(open_bus: OpenBus, run
         assert holder.owner == "owner-2"
 
 
+async def test_an_owner_that_was_replaced_stops_hiding_its_successor(open_bus: OpenBus, run_id: str) -> None:
+    """It was frozen and is back, and does not append: its beats must not keep the run from being found unattended."""
+    async with open_bus() as bus, AsyncExitStack() as old:
+        leases, lost = await leases_of(bus), asyncio.Event()
+        await old.enter_async_context(leases.held(run_id, "owner-1", 1, on_lost=lost.set))
+        await held_in(leases, run_id, 1)
+        async with leases.held(run_id, "owner-2", 2):
+            async with asyncio.timeout(20.0):
+                await lost.wait()
+            await held_in(leases, run_id, 2)
+            freeze(run_id)
+        await held_in(leases, run_id, None, LEASE_SECONDS + 5.0)
+
+
 def command(run_id: str, name: str, body: RunCommandBody | None = None) -> RunCommand:
     return RunCommand(
         command_id=f"{run_id}-{name}", run_id=run_id, principal=Principal(), body=body or StopRun(reason=name)
