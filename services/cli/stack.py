@@ -116,7 +116,7 @@ async def started(
     for old in (layout.port_file, layout.state):
         old.unlink(missing_ok=True)
     broker = await _prepared(layout) if data.nats_url is None else None
-    environ = configuration.environment()
+    environ = topology.inherited(configuration.environment())
     waves = topology.waves(layout, serving, broker, environ)
     late = topology.late(layout, serving, broker, environ)
     async with supervised(waves, topology.drain_order(serving, broker), report, late=late) as supervisor:

@@ -119,6 +119,11 @@ def with_python_path(environ: Mapping[str, str]) -> dict[str, str]:
     return dict(environ) | {"PYTHONPATH": ":".join(path for path in paths if path)}
 
 
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """Without what is for commands alone: the services need nobody's key."""
+    return {name: value for name, value in environ.items() if not name.startswith("MOONTIDE_CLIENT_")}
+
+
 def module_command(module: str, *arguments: str) -> tuple[str, ...]:
     """A module of ours as a program. ``-P``: a folder called `services` in the current directory is not ours."""
     return (sys.executable, "-P", "-m", module, *arguments)

@@ -25,13 +25,14 @@ from services.cli.topology import Layout
 from shared.bus.broker import Broker
 from shared.bus.connection import connect
 from tests.e2e.media import draw_image, draw_video
-from tests.e2e.stack import ROOT, Stack, environment, moontide, running, wait_until
+from tests.e2e.stack import ROOT, Stack, descendants, environment, moontide, running, wait_until
 from tests.e2e.test_upstream import files_that_hold, in_thread
 from tests.endpoints.agent import AgentEndpoint, Control, application
 from tests.endpoints.conversation import Conversation, Scripts, Turn
 from tests.isolation import Things, Walk, routes_of
 from tests.missions.pier import call
 
+CLIENT_KEY = "mt-a-persons-own-key"
 UNCOUNTED = ("POST", "/v1/tokenizers/estimate-token-count")
 """An endpoint elsewhere does not count tokens."""
 
@@ -122,7 +123,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     )
     with (
         in_thread(serving(log)) as (url, endpoint),
-        running(folder, "--upstream", url, "--keys-file", str(keys_file)) as stack,
+        running(folder, "--upstream", url, "--keys-file", str(keys_file), MOONTIDE_CLIENT_KEY=CLIENT_KEY) as stack,
     ):
         town = Town(stack, endpoint, log, keys_file, "")
         town.model = town.get("/v1/models", made["key"]).json()["data"][0]["id"]
@@ -337,3 +338,6 @@ def test_keys_lie_nowhere(town: Town) -> None:
     assert files_that_hold(made["key_id"], town.stack.data_dir) != [], "the search finds what is there"
     assert files_that_hold(made["key"], town.stack.data_dir) == []
     assert made["key"] not in town.keys_file.read_text() + json.dumps(town.keys("list"))
+    environments = [Path(f"/proc/{child.pid}/environ").read_bytes() for child in descendants(town.stack.process.pid)]
+    assert len(environments) > 5
+    assert not any(CLIENT_KEY.encode() in found for found in environments), "a person's own key is nobody's business"
