@@ -58,6 +58,7 @@ _SPECIAL_V6 = tuple(
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _NAME_CHARS = 253
+_PLACE = re.compile(r"(?P<host>[^:\[\]/]+|\[[0-9a-fA-F:.]+\]):(?P<port>[0-9]{1,5})")
 
 
 def is_public(address: Address) -> bool:
@@ -91,34 +92,51 @@ class Destinations:
     """These may resolve to any address."""
     networks: tuple[Network, ...] = ()
     ports: frozenset[int] = frozenset((80, 443))
+    places: frozenset[tuple[Host, int]] = frozenset()
+    """Hosts or addresses that are allowed on a port of their own."""
 
-    def allows(self, host: Host, address: Address) -> bool:
+    def allows(self, host: Host, address: Address, port: int) -> bool:
         """Whether ``address``, under which ``host`` was asked for, may be connected to."""
-        if isinstance(host, str) and host in self.hosts:
+        if (host, port) in self.places or (address, port) in self.places:
             return True
-        return is_public(address) or any(address in network for network in self.networks)
+        if port not in self.ports:
+            return False
+        known = isinstance(host, str) and host in self.hosts
+        return known or is_public(address) or any(address in network for network in self.networks)
 
 
 def destinations(allowed: Iterable[str], ports: Iterable[int]) -> Destinations:
-    """From the configuration: host names, addresses and CIDR networks. Raises BadInput(``fetch.config``)."""
+    """From the configuration: host names, addresses, CIDR networks, and ``host:port``. Raises BadInput
+    (``fetch.config``)."""
     hosts: set[str] = set()
     networks: list[Network] = []
+    places: set[tuple[Host, int]] = set()
     for entry in allowed:
-        try:
-            networks.append(ip_network(entry))
-        except ValueError as error:
-            if "/" in entry:
-                raise BadInput("fetch.config", f"{entry!r} is not a network: {error}") from error
-            hosts.add(_allowed_name(entry))
-    return Destinations(frozenset(hosts), tuple(networks), frozenset(ports))
+        if (place := _PLACE.fullmatch(entry)) is not None:
+            places.add((_allowed_host(entry, place["host"]), int(place["port"])))
+        elif (network := _network(entry)) is not None:
+            networks.append(network)
+        else:
+            hosts.add(str(_allowed_host(entry, entry)))
+    return Destinations(frozenset(hosts), tuple(networks), frozenset(ports), frozenset(places))
 
 
-def _allowed_name(entry: str) -> str:
+def _network(entry: str) -> Network | None:
+    """None for what is no network and no address. Raises BadInput for a network that is wrong."""
     try:
-        host = parse_host(entry)
+        return ip_network(entry)
+    except ValueError as error:
+        if "/" in entry:
+            raise BadInput("fetch.config", f"{entry!r} is not a network: {error}") from error
+        return None
+
+
+def _allowed_host(entry: str, text: str) -> Host:
+    try:
+        host = parse_host(text)
     except BadInput as error:
         raise BadInput("fetch.config", f"{entry!r} is neither a host nor a network") from error
-    if not isinstance(host, str):
+    if not isinstance(host, str) and text.strip("[]") != str(host):
         raise BadInput("fetch.config", f"{entry!r}: write the address as {host}")
     return host
 

@@ -42,7 +42,8 @@ class ToolsConfig(msgspec.Struct, frozen=True, kw_only=True):
     private_directories: tuple[str, ...] = ()
     """Folders that no sandbox may see, where they lie inside a folder that it does see (``/usr``, the interpreter)."""
     fetch_allow: tuple[str, ...] = ()
-    """Hosts, addresses and networks (CIDR) beside the public internet that ``fetch`` may read: none by default."""
+    """Hosts, addresses and networks (CIDR) beside the public internet that ``fetch`` may read on ``fetch_ports``, and
+    ``host:port`` on a port of its own: none by default."""
     fetch_ports: tuple[int, ...] = (80, 443)
     fetch_bytes: Count = 5 * MIB
     """Of one body, packed and unpacked: what is behind is not read."""

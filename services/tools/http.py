@@ -18,7 +18,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from services.tools.address import Address, Destinations, Host, parse_host
+from services.tools.address import Address, Destinations, Host, is_public, parse_host
 from services.tools.url import parse_url
 from shared.errors import BadInput, DeadlineExceeded, MoontideError, Unavailable
 
@@ -117,13 +117,11 @@ class Web:
 
     async def _judged(self, url: URL) -> list[Address]:
         """The addresses of the URL's host that may be connected to. Raises BadInput when there are none."""
-        host = parse_host(url.raw_host or "")
-        if url.port not in self.destinations.ports:
-            raise BadInput("fetch.forbidden", f"port {url.port} is not allowed", param="url")
+        host, port = parse_host(url.raw_host or ""), url.port or 0
         found = await self._addresses(host)
-        allowed = [address for address in found if self.destinations.allows(host, address)]
+        allowed = [address for address in found if self.destinations.allows(host, address, port)]
         if not allowed:
-            raise BadInput("fetch.forbidden", f"{host} is not on the public internet", param="url")
+            raise BadInput("fetch.forbidden", _forbidden(host, found, port), param="url")
         return allowed
 
     async def _addresses(self, host: Host) -> Sequence[Address]:
@@ -222,6 +220,12 @@ def _guard(addresses: Sequence[Address]) -> Callable[[aiohttp.AddrInfoType], soc
         return socket.socket(family, kind, protocol)
 
     return make
+
+
+def _forbidden(host: Host, found: Sequence[Address], port: int) -> str:
+    if any(is_public(address) for address in found):
+        return f"{host} may not be asked on port {port}"
+    return f"{host} is not on the public internet"
 
 
 def _family(address: Address) -> socket.AddressFamily:

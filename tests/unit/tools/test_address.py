@@ -120,19 +120,41 @@ def test_any_text_is_a_host_or_refused(text: str) -> None:
 
 def test_only_what_is_configured_is_allowed_beside_the_public_internet() -> None:
     allowed = destinations(["10.1.0.0/16", "127.0.0.1", "intranet.example", "fd00::/8"], [80])
-    assert allowed.allows("a.example", ip_address("10.1.2.3"))
-    assert allowed.allows("a.example", ip_address("127.0.0.1"))
-    assert allowed.allows("intranet.example", ip_address("192.168.0.9"))
-    assert allowed.allows("a.example", ip_address("fd00::7"))
-    assert allowed.allows("a.example", ip_address("8.8.8.8"))
-    assert not allowed.allows("a.example", ip_address("10.2.0.1"))
-    assert not allowed.allows("a.example", ip_address("127.0.0.2"))
-    assert not allowed.allows("www.intranet.example", ip_address("192.168.0.9"))
-    assert not destinations([], [80]).allows("a.example", ip_address("127.0.0.1"))
+    for host, address in (
+        ("a.example", "10.1.2.3"),
+        ("a.example", "127.0.0.1"),
+        ("intranet.example", "192.168.0.9"),
+        ("a.example", "fd00::7"),
+        ("a.example", "8.8.8.8"),
+    ):
+        assert allowed.allows(host, ip_address(address), 80)
+        assert not allowed.allows(host, ip_address(address), 81)
+    assert not allowed.allows("a.example", ip_address("10.2.0.1"), 80)
+    assert not allowed.allows("a.example", ip_address("127.0.0.2"), 80)
+    assert not allowed.allows("www.intranet.example", ip_address("192.168.0.9"), 80)
+    assert not destinations([], [80]).allows("a.example", ip_address("127.0.0.1"), 80)
     assert destinations(["10.0.0.0/8"], []).networks == (ip_network("10.0.0.0/8"),)
 
 
-@pytest.mark.parametrize("entry", ["10.0.0.0/33", "10.0.0.1/8", "not a host", "2130706433", "http://a.de"])
+def test_a_place_is_allowed_on_its_own_port_alone() -> None:
+    allowed = destinations(["127.0.0.1:8123", "[fd00::1]:9000", "wiki.example:8080"], [80])
+    assert allowed.allows(ip_address("127.0.0.1"), ip_address("127.0.0.1"), 8123)
+    assert allowed.allows("localhost", ip_address("127.0.0.1"), 8123)
+    assert allowed.allows("a.example", ip_address("fd00::1"), 9000)
+    assert allowed.allows("wiki.example", ip_address("10.0.0.1"), 8080)
+    for host, address, port in (
+        ("localhost", "127.0.0.1", 80),
+        ("localhost", "127.0.0.2", 8123),
+        ("wiki.example", "10.0.0.1", 80),
+        ("other.example", "10.0.0.1", 8080),
+        ("other.example", "8.8.8.8", 8080),
+    ):
+        assert not allowed.allows(host, ip_address(address), port)
+
+
+@pytest.mark.parametrize(
+    "entry", ["10.0.0.0/33", "10.0.0.1/8", "not a host", "2130706433", "http://a.de", "a b:80", "127.1:80", "a.de:x"]
+)
 def test_a_bad_entry_of_the_allow_list_is_named(entry: str) -> None:
     with pytest.raises(BadInput, match=r".") as caught:
         destinations([entry], [80])
