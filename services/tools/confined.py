@@ -27,6 +27,7 @@ from shared.errors import Unavailable
 
 START_SECONDS = 30.0
 END_SECONDS = 15.0
+LAST_WORDS_SECONDS = 5.0
 LOG = logging.getLogger("tools.sandbox")
 MIB = 1024 * 1024
 
@@ -76,7 +77,7 @@ class Confined:
     async def _last_words(self) -> str:
         stream = self.process.stderr or self.process.stdout
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
                 if stream is not None:
                     return (await stream.read(2000)).decode("utf-8", "replace").strip()
         return "it does not answer"
