@@ -82,6 +82,9 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, tag="chat.requested
     """Requests of one key and principal share a prefix (``prompt_cache_key``); a hint for placement."""
     expected_pause_seconds: float = 0.0
     """The caller will continue this conversation after about so long (a tool runs): its cache is worth keeping."""
+    patience_seconds: float = 0.0
+    """The caller waits better itself: what does not pass in about so long (a limit of the endpoint, an engine that is
+    away) is passed on as a refusal. 0: as the callee sees fit."""
     resume: Payload = b""
     """The ``resume`` of every ``ChatDelta`` received so far, concatenated; empty on a first attempt."""
 

@@ -13,6 +13,8 @@ from services.coordinator import budget, prompt
 from services.coordinator.step import Situation
 
 SUMMARY_TOKENS = 16_384
+PATIENCE_SECONDS = 2.0
+"""What lasts longer is waited for by the run, where people see it."""
 SPARE_TOKENS = 64
 """Between an estimate of the prompt and what it really has."""
 
@@ -47,6 +49,7 @@ def _request(now: Situation, tools: Payload, messages: list[Payload], max_tokens
         thinking=spec.thinking,
         sampling=_sampling(spec.sampling, max_tokens),
         cache_key=now.state.run_id,
+        patience_seconds=PATIENCE_SECONDS,
         expected_pause_seconds=now.limits.catalogue.expected_seconds(now.trail.expected),
     )
 

@@ -18,7 +18,7 @@ from services.tokenizer.blobs import Blobs
 from services.tokenizer.progress import AnswerProgress
 from shared.bus.interface import Bus
 from shared.calls.follow import follow
-from shared.calls.interface import CallTarget
+from shared.calls.interface import CallPolicy, CallTarget
 from shared.clock import Clock
 
 SAVE_BYTES = 64 * 1024
@@ -35,13 +35,16 @@ class Generation:
     context: RequestContext
     request: GenerateRequest
     progress: AnswerProgress
+    patience_seconds: float = 0.0
+    """How long an engine may be away before the caller is told; 0: as long as a call recovers."""
     finished: GenerationFinished | None = None
     _saved: BlobRef | None = None
 
     async def deltas(self) -> AsyncIterator[ChatDelta]:
         """Ends when the engine has, or at a stop string, which ends the engine's work."""
         await self._save()
-        target = CallTarget(subject=names.generate(self.request.model), context=self.context)
+        policy = CallPolicy(recovery_seconds=self.patience_seconds) if self.patience_seconds > 0 else CallPolicy()
+        target = CallTarget(subject=names.generate(self.request.model), context=self.context, policy=policy)
         async with aclosing(follow(self.bus, self.clock, target, self._body, GenerationItem)) as items:
             async for item in items:
                 if isinstance(item, GenerationFinished):

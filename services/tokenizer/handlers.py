@@ -78,7 +78,8 @@ class ChatHandler:
         wanted = await self._wanted(request, context.request_id, ready)
         parser = AnswerParser(vocabulary, thinking=ready.opens_reasoning, stop=request.sampling.stop)
         progress = AnswerProgress(parser, vocabulary, await self.blobs.resolve(request.resume))
-        return Generation(self.bus, self.clock, self.blobs, context, wanted, progress)
+        patience = request.patience_seconds
+        return Generation(self.bus, self.clock, self.blobs, context, wanted, progress, patience)
 
     async def _wanted(self, request: ChatRequest, request_id: str, ready: Readiness) -> GenerateRequest:
         checkpoint, prompt, sampling = self.desk.checkpoint, ready.prompt, request.sampling

@@ -5,7 +5,7 @@ failure is one of our errors. It must not know HTTP, and has no token ids.
 """
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import msgspec
@@ -33,7 +33,7 @@ from services.upstream.endpoint import Endpoint, ListedModel
 from services.upstream.exchange import Exchange
 from services.upstream.faults import Fault
 from services.upstream.media import MediaDesk, Prepared, Rendered
-from services.upstream.retry import RetryPolicy
+from services.upstream.retry import RetryPolicy, patient
 from services.upstream.tools import ToolTable
 from shared.blobs.store import BlobStore
 from shared.calls.interface import CallWriter
@@ -128,6 +128,7 @@ class AnswerChat:
         if not isinstance(tools, list):
             raise BadInput("chat.malformed", "tools is not an array", param="tools")
         table = ToolTable(tools)
+        policy = patient(self.exchange.policy, chat.patience_seconds)
         read = [await self._message(payload) for payload in chat.messages]
         return _Work(
             context=context,
@@ -137,7 +138,7 @@ class AnswerChat:
             tools=tools,
             response_format=await self._json(chat.response_format, "response_format"),
             answer=Answer(out, self.clock, repeatable=resume.repeatable(chat), already=already),
-            dialogue=Dialogue(self.exchange, self.served.tools, self.clock, context, table),
+            dialogue=Dialogue(replace(self.exchange, policy=policy), self.served.tools, self.clock, context, table),
         )
 
     async def _answer(self, work: _Work) -> ChatFinished:

@@ -16,6 +16,14 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     max_wait_seconds: float
 
 
+def patient(policy: RetryPolicy, seconds: float) -> RetryPolicy:
+    """The policy towards a caller that waits better itself beyond ``seconds``; 0: as it is."""
+    if seconds <= 0:
+        return policy
+    longest = min(policy.max_wait_seconds, seconds / max(policy.max_retries, 1))
+    return msgspec.structs.replace(policy, max_wait_seconds=longest)
+
+
 def wait_seconds(
     policy: RetryPolicy, fault: Fault, retries_done: int, *, repeatable: bool, remaining_seconds: float, chance: float
 ) -> float | None:

@@ -68,9 +68,9 @@ def _wait_or_raise(error: MoontideError, clock: Clock, target: CallTarget, attem
         raise error
     if error.code == "bus.no_responder" and attempts.number == 1 and not target.policy.wait_for_first_responder:
         raise error
-    if attempts.is_exhausted(clock.monotonic_seconds()):
-        raise error
     wait = attempts.wait_seconds(error.retry_after_seconds)
+    if attempts.is_exhausted(clock.monotonic_seconds() + wait):
+        raise error
     if wait >= _left_seconds(clock, target):
         raise _late() from error
     return wait

@@ -2,6 +2,8 @@
 
 from itertools import pairwise
 
+import pytest
+
 from schemas.failure import Failure
 from schemas.runs import ModelFailed, RunBudget, RunWaiting
 from shared.errors import BadInput, Busy, Internal, MoontideError, Unavailable
@@ -62,13 +64,17 @@ def test_a_model_that_nobody_serves_any_more_is_visible_within_five_seconds() ->
     sail(test)
 
 
-def test_a_full_model_is_visible_within_five_seconds() -> None:
+@pytest.mark.parametrize("asked", [0.5, 1.0, 4.0, 20.0])
+def test_a_full_model_is_visible_within_five_seconds_and_left_alone_for_as_long_as_it_asks(asked: float) -> None:
     async def test(harbour: Harbour) -> None:
         began = harbour.clock.monotonic_seconds()
-        run_id = await run(harbour, failing(Busy("upstream.busy", "full", retry_after_seconds=1.0), 8))
-        await harbour.until(run_id, "waiting")
+        full = Busy("upstream.busy", "full", retry_after_seconds=asked)
+        run_id = await run(harbour, failing(full, 6), budget=RunBudget(max_seconds=1000.0))
+        summary = await harbour.until(run_id, "waiting")
         assert harbour.clock.monotonic_seconds() - began < 5.0
-        assert (await harbour.ended(run_id)).status == "finished"
+        waiting = (await harbour.events(run_id, RunWaiting))[0]
+        assert waiting.until_unix_seconds >= summary.updated_unix_seconds + asked
+        assert (await harbour.ended(run_id, timeout_seconds=300.0)).status == "finished"
 
     sail(test)
 
