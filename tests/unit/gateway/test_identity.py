@@ -51,6 +51,21 @@ async def test_keys_come_and_go_without_a_restart(make_gateway: Any, tmp_path: P
         await becomes(stand, bob, (403, "tenant_suspended"))
 
 
+async def test_refusals_have_moonshots_types(make_gateway: Any, tmp_path: Path) -> None:
+    revoked, suspended = Person("acme", fields={"disabled": True}), Person("other")
+    keys = write_keys(tmp_path / "keys", revoked, suspended, TenantEntry(tenant="other", suspended=True))
+    async with make_gateway(keys_file=keys) as stand:
+        for headers, status, kind in (
+            ({}, 401, "invalid_authentication_error"),
+            ({"Authorization": "Bearer mt-unknown"}, 401, "incorrect_api_key_error"),
+            (revoked.headers, 401, "invalid_authentication_error"),
+            (suspended.headers, 403, "permission_denied_error"),
+        ):
+            async with stand.http.get(f"{stand.url}/v1/models", headers=headers) as response:
+                assert (response.status, (await response.json())["error"]["type"]) == (status, kind)
+                assert ("WWW-Authenticate" in response.headers) is (status == 401)
+
+
 @pytest.mark.parametrize("end", ["revoked", "gone", "expired", "suspended"])
 async def test_a_key_that_ends_ends_what_it_holds(make_gateway: Any, tmp_path: Path, end: str) -> None:
     """A stream may take hours, and a run's events longer."""
