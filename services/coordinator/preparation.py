@@ -7,6 +7,7 @@ import logging
 
 from schemas.codec import encode
 from schemas.runs import RunSpec
+from schemas.tools import ToolDeclaration
 from services.coordinator import prompt
 from services.coordinator.catalogue import Catalogue, chosen, list_tools
 from services.coordinator.context import Window
@@ -16,10 +17,12 @@ from services.coordinator.happenings import NotPrepared, Prepared
 from services.coordinator.step import Limits
 from services.coordinator.trail import Trail
 from services.coordinator.workspace import seed_tree
-from shared.errors import Internal, MoontideError, NotFound
+from shared.errors import BadInput, Internal, MoontideError, NotFound, Unavailable
 from shared.ledger.state import RunState, begin
 
 log = logging.getLogger("coordinator")
+
+MISSING_RETRY_SECONDS = 1.0
 
 
 async def prepare(desk: Desk, state: RunState) -> Prepared | NotPrepared:
@@ -38,12 +41,20 @@ async def _prepared(desk: Desk, state: RunState) -> Prepared:
     except NotFound:
         model = desk.models.last_known(state.spec.model)  # asked all the same: the run waits where people see it
     listed = () if state.spec.tools == () else await list_tools(desk.bus, state.context.principal)
-    catalogue = Catalogue(chosen(listed, state.spec), state.spec.approvals)
+    catalogue = Catalogue(_chosen(listed, state.spec), state.spec.approvals)
     tools = await desk.blobs.inline_or_put(catalogue.json)
     window = Window(context_length=model.context_length, reserve=desk.config.output_reserve_tokens)
     price = desk.prices.of(state.spec.model)
     limits = Limits(window=window, price=price, catalogue=catalogue, counts_tokens=model.counts_tokens)
     return Prepared(limits, tools)
+
+
+def _chosen(listed: tuple[ToolDeclaration, ...], spec: RunSpec) -> tuple[ToolDeclaration, ...]:
+    """Raises Unavailable: every tool was there when the run was accepted, so one that is not is away for a while."""
+    try:
+        return chosen(listed, spec)
+    except BadInput as error:
+        raise Unavailable("run.tool_missing", error.message, retry_after_seconds=MISSING_RETRY_SECONDS) from error
 
 
 def overhead_bytes(spec: RunSpec, catalogue: Catalogue) -> int:
