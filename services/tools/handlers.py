@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 PROGRESS_SECONDS = 0.5
 ATTEMPTS = 3
 """Deliveries in which a tool may say that trying again can help; then the model hears of it."""
+ABSENT_ATTEMPTS = 4
+ABSENT_SECONDS = 5.0
+"""A tool that is not here may be in another process, or its server on its way: so often, and after so long, the job is
+left to others before the model hears that there is none."""
 OUTCOMES = "tool-outcomes"
 STARTS = "tool-starts"
 LOG = logging.getLogger("tools")
@@ -65,6 +69,7 @@ class RunTools:
     execution: Execution
     telemetry: "Telemetry"
     clock: Clock
+    absent_seconds: float = ABSENT_SECONDS
     _in_flight: dict[str, asyncio.Event] = field(default_factory=dict)
 
     async def handle(self, delivery: Job) -> None:
@@ -72,8 +77,19 @@ class RunTools:
         again), and BadInput (parked) for bytes that are no job."""
         job = _job(delivery)
         async with self._alone(job.call_id):
-            outcome = await self.kept(job.call_id) or await self._once(job, delivery.attempt_number)
+            outcome = await self.kept(job.call_id)
+            if outcome is None:
+                self._leave_to_others(job, delivery.attempt_number)
+                outcome = await self._once(job, delivery.attempt_number)
         await self._publish(outcome)
+
+    def _leave_to_others(self, job: ToolJob, attempt_number: int) -> None:
+        """Raises Unavailable(``tool.absent``) for a tool that is not here, at first."""
+        try:
+            self.execution.registry.find(job.tool)
+        except BadInput as error:
+            if attempt_number < ABSENT_ATTEMPTS:
+                raise Unavailable("tool.absent", error.message, retry_after_seconds=self.absent_seconds) from error
 
     async def park(self, delivery: Job, reason: str) -> None:
         """Answers whoever waits for a call that nobody could finish."""

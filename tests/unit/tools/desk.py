@@ -61,7 +61,7 @@ class Desk:
         bounds = TreeBounds(max_files=1000, max_bytes=10_000_000)
         workspaces = Workspaces(self.blobs, root, bounds, in_flight, None)
         execution = Execution(self.registry, workspaces, self.blobs, no_repository, lambda run_id: None)
-        handlers = RunTools(bus, self.blobs, execution, self.telemetry, SystemClock())
+        handlers = RunTools(bus, self.blobs, execution, self.telemetry, SystemClock(), absent_seconds=0.1)
         async with bus.consume(TOOLS_QUEUE, handlers.handle, in_flight=in_flight, on_parked=handlers.park):
             yield bus
 

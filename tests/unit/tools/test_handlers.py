@@ -78,6 +78,16 @@ async def test_calls_that_cannot_be_are_told_so(tmp_path: Path, tool: str, argum
     assert desk.telemetry.ended(tool_span(tool))[0].attributes[ATTR_FAILURE_CODE] == code
 
 
+async def test_a_tool_that_is_on_its_way_is_waited_for(tmp_path: Path) -> None:
+    """Its server may not have answered this process yet."""
+    desk = Desk(tmp_path)
+    async with desk.worker():
+        asking = asyncio.create_task(desk.ask("calc", arguments={"n": 3}))
+        await asyncio.sleep(0.1)
+        desk.registry.add(Scripted("calc", at_once))
+        assert text(await asking) == "n is 3"
+
+
 async def test_progress_is_told_twice_a_second(tmp_path: Path) -> None:
     async def slow(call: Call) -> Result:
         call.progress("counting")
