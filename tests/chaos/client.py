@@ -38,6 +38,8 @@ T = TypeVar("T")
 REQUEST_SECONDS = 5.0
 PATIENCE_SECONDS = 90.0
 POLL_SECONDS = 0.25
+PASSING = frozenset(("run.unknown_tool",))
+"""Refusals that pass: a tools process that was just killed has no MCP server yet."""
 PRINCIPAL = Principal(tenant="chaos", key_id="chaos")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
@@ -102,6 +104,6 @@ class Client:
                         raise from_failure(reply)
                     return reply
                 except MoontideError as error:
-                    if not error.retryable:
+                    if not error.retryable and error.code not in PASSING:
                         raise
                     await asyncio.sleep(error.retry_after_seconds or 0.2)

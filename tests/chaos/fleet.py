@@ -15,6 +15,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from schemas import names
+from schemas.codec import decode, encode
+from schemas.tools import ToolsListed, ToolsQuery
 from services.cli import topology
 from services.cli.child import ChildSpec, file_exists
 from services.cli.supervisor import RestartPolicy, Supervisor, supervised
@@ -25,6 +28,7 @@ from tests.e2e.stack import free_port
 from tests.endpoints.agent import MODEL
 from tests.missions import library
 from tests.unit.tokenizer.stack import write_checkpoint
+from tests.waiting import until_it_is
 
 LOCAL = "mission-local"
 CONTEXT = 262_144
@@ -222,6 +226,11 @@ class Fleet:
     def ready(self, name: str) -> bool:
         return self.supervisor.children[name].ready.is_set()
 
+    async def has_harbour(self) -> bool:
+        """The MCP server's tools are there: a slow machine takes longer to start it than tools wait for it."""
+        reply = await self.bus.request(names.SUBJECT_TOOLS_LIST, encode(ToolsQuery()), 10.0)
+        return any(tool.name.startswith("harbour_") for tool in decode(reply, ToolsListed).tools)
+
     def owner(self, name: str) -> str:
         """The name under which a coordinator that runs now owns runs, as its log tells it."""
         path = self.layout.log(name)
@@ -251,4 +260,5 @@ async def running(folder: Path, options: Options, report: Callable[[str], None] 
         fleet.supervisor = supervisor
         async with connect(fleet.broker.config, "chaos") as bus:
             fleet.bus = bus
+            await until_it_is(fleet.has_harbour, START_SECONDS)
             yield fleet
