@@ -28,6 +28,8 @@ SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", "/etc
 USER_ID = 1000
 """What an unprivileged service's sandboxes call their user."""
 OPEN_FILES = 256
+HIDDEN = (Path("/usr/local/etc"), Path("/usr/local/var"))
+"""Settings and data of this machine inside what is seen."""
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +118,11 @@ class Sandbox:
             if not any(prefix.is_relative_to(place) for place in seen):
                 words += (*_directories(prefix), "--ro-bind", str(prefix), str(prefix))
                 seen.append(prefix)
-        hidden = [path for path in self.private if any(path.is_relative_to(place) for place in seen) and path.is_dir()]
+        hidden = [
+            path
+            for path in (*HIDDEN, *self.private)
+            if any(path.is_relative_to(place) for place in seen) and path.is_dir()
+        ]
         return words + [word for path in hidden for word in ("--tmpfs", str(path), "--remount-ro", str(path))]
 
     def _own(self) -> list[str]:

@@ -35,6 +35,8 @@ class Answer:
     dropped: dict[str, str]
     lost: str
     images: list[tuple[str, bytes]]
+    reusable: bool
+    """False: a new interpreter with these variables could find something else than this one."""
 
 
 @dataclass
@@ -46,6 +48,7 @@ class Interpreter:
     """Its process id."""
     state: BlobRef | None
     """The variables that it holds; None: none."""
+    reusable: bool = True
 
     async def ask(self, code: str, state: bytes | None, max_bytes: int, output: bytearray, max_output: int) -> Answer:
         """``output`` grows while the code runs. Raises InterpreterLost."""
@@ -58,6 +61,7 @@ class Interpreter:
                 self.confined.process.stdin.write(exchange.packed(head, [] if state is None else [state]))
                 await self.confined.process.stdin.drain()
             answer = await self._answer(max_bytes)
+            self.reusable = answer.reusable
             await reading
             return answer
         except (asyncio.IncompleteReadError, ValueError, KeyError, TypeError) as error:
@@ -79,7 +83,13 @@ class Interpreter:
         pieces = [await stream.readexactly(size) for size in sizes]
         names = [str(name) for name in head["images"]]
         dropped = {str(name)[:100]: str(reason)[:300] for name, reason in dict(head["dropped"]).items()}
-        return Answer(pieces[0], dropped, str(head["lost"])[:300], list(zip(names, pieces[1:], strict=True)))
+        return Answer(
+            pieces[0],
+            dropped,
+            str(head["lost"])[:300],
+            list(zip(names, pieces[1:], strict=True)),
+            bool(head["reusable"]),
+        )
 
     async def _listen(self, output: bytearray, mark: bytes, max_bytes: int) -> None:
         """Until the mark. More than the bound ends the interpreter."""
@@ -124,11 +134,12 @@ class Sessions:
                 used.confined.resume(used.main)
             yield used, restored
             await used.confined.pause(used.main)
-            kept = True
+            kept = used.reusable
         finally:
             if not kept:
                 await asyncio.shield(used.confined.end())
-        self._idle.append(used)
+        if kept:
+            self._idle.append(used)
         while len(self._idle) > self._count:
             await self._idle.pop(0).confined.end()
 

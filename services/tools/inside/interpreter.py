@@ -12,6 +12,7 @@ import inspect
 import io
 import linecache
 import os
+import random
 import sys
 import traceback
 import types
@@ -47,12 +48,13 @@ class Session:
         self._calls = 0
         sys.modules["__main__"] = self._module
         sys.path[0] = WORKSPACE  # modules of the workspace, as for a program that begins there
+        self._path, self._environment = list(sys.path), dict(os.environ)
+        random.seed(0)  # equal calls have equal results
 
     def call(self, head: dict[str, Any], pieces: list[bytes]) -> tuple[dict[str, Any], list[bytes]]:
         """(answer, [state, image …])."""
         namespace = vars(self._module)
-        with contextlib.suppress(OSError):
-            os.chdir(WORKSPACE)
+        self._begin()
         lost = self._restored(pieces[0]) if pieces else ""
         images: list[tuple[str, bytes]] = []
         value = self._run(head["code"], namespace)
@@ -63,7 +65,16 @@ class Session:
         flush()
         os.write(2, head["mark"].encode())
         names = [name for name, _ in images[:MAX_IMAGES]]
-        return {"dropped": dropped, "lost": lost, "images": names}, [kept, *(data for _, data in images[:MAX_IMAGES])]
+        answer = {"dropped": dropped, "lost": lost, "images": names, "reusable": not knows_the_workspace()}
+        return answer, [kept, *(data for _, data in images[:MAX_IMAGES])]
+
+    def _begin(self) -> None:
+        """What is not kept begins anew, whether the interpreter is new or not."""
+        with contextlib.suppress(OSError):
+            os.chdir(WORKSPACE)
+        sys.path[:] = self._path
+        os.environ.clear()
+        os.environ.update(self._environment)
 
     def _restored(self, data: bytes) -> str:
         """Why the variables are not there; empty when they are."""
@@ -86,6 +97,12 @@ class Session:
             flush()
             tell(error)
         return None
+
+
+def knows_the_workspace() -> bool:
+    """Whether a module of the workspace is loaded. Its file may change: the next call takes it as it is then."""
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    return any(isinstance(file, str) and file.startswith(f"{WORKSPACE}/") for file in files)
 
 
 def evaluated(code: str, name: str, namespace: dict[str, Any]) -> Any:

@@ -1,17 +1,23 @@
 """The variables of a session as bytes, and back.
 
 Input: the namespace of ``__main__``. Output: one pickle, or which names no pickle can hold. Functions and classes that
-were written in the session go along as values and share one namespace again afterwards, as they did before.
+were written in the session go along as values and share one namespace again afterwards, as they did before. The usual
+random number generators go along too, so that what is drawn next is the same on every machine.
 """
 
 import io
 import pickle
+import random
+import sys
 from typing import Any
 
 import cloudpickle
 
-UNKEPT = frozenset(("__builtins__", "__name__", "__doc__", "__package__", "__loader__", "__spec__", "__annotations__"))
 NAMESPACE = "namespace"
+GENERATORS = "__generators__"
+UNKEPT = frozenset(
+    ("__builtins__", "__name__", "__doc__", "__package__", "__loader__", "__spec__", "__annotations__", GENERATORS)
+)
 
 
 class Pickler(cloudpickle.Pickler):
@@ -47,7 +53,7 @@ def kept(namespace: dict[str, Any], max_bytes: int) -> tuple[bytes, dict[str, st
     """(pickle, names that were taken out of the namespace and why): what a later call finds is the same whether the
     interpreter is still there or not."""
     names = [name for name in namespace if name not in UNKEPT]
-    whole = _attempt({name: namespace[name] for name in names}, namespace)
+    whole = _attempt(_all(names, namespace), namespace)
     if isinstance(whole, bytes) and len(whole) <= max_bytes:
         return whole, {}
     each = {name: _attempt(namespace[name], namespace) for name in names}
@@ -56,7 +62,7 @@ def kept(namespace: dict[str, Any], max_bytes: int) -> tuple[bytes, dict[str, st
     while True:
         for name in dropped:
             namespace.pop(name, None)
-        rest = _attempt({name: namespace[name] for name in sizes if name not in dropped}, namespace)
+        rest = _attempt(_all([name for name in sizes if name not in dropped], namespace), namespace)
         if isinstance(rest, bytes) and len(rest) <= max_bytes:
             return rest, dropped
         largest = max((name for name in sizes if name not in dropped), key=lambda name: sizes[name])
@@ -65,7 +71,21 @@ def kept(namespace: dict[str, Any], max_bytes: int) -> tuple[bytes, dict[str, st
 
 
 def restore(data: bytes, namespace: dict[str, Any]) -> None:
-    namespace.update(Unpickler(data, namespace).load())
+    values = Unpickler(data, namespace).load()
+    for name, generator in values.pop(GENERATORS).items():
+        if name == "random":
+            random.setstate(generator)
+        else:
+            __import__("numpy").random.set_state(generator)
+    namespace.update(values)
+
+
+def _all(names: list[str], namespace: dict[str, Any]) -> dict[str, Any]:
+    generators = {"random": random.getstate()}
+    numpy = sys.modules.get("numpy.random")
+    if numpy is not None:
+        generators["numpy"] = numpy.get_state()
+    return {**{name: namespace[name] for name in names}, GENERATORS: generators}
 
 
 def _attempt(value: Any, namespace: dict[str, Any]) -> bytes | str:

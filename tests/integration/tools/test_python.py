@@ -153,3 +153,35 @@ for descriptor in range(3, 64):
         await stand.said("python", code="x = 1")
         assert "the interpreter was ended" in await stand.said("python", code=forge)
         assert await stand.said("python", code="x") == "1"
+
+
+async def test_what_is_drawn_next_is_the_same_in_every_process(stand: Stand) -> None:
+    seed = "import random, numpy as np\nrandom.seed(7); np.random.seed(7); random.random(), np.random.rand()"
+    draw = "random.random(), float(np.random.rand())"
+    async with stand.service():
+        await stand.said("python", code=seed)
+        before = stand.session
+        drawn = await stand.said("python", code=draw)
+    async with stand.service():
+        stand.session = before
+        assert await stand.said("python", code=draw) == drawn
+        stand.session = None
+        unseeded = await stand.said("python", code="import random\nrandom.random()")
+        stand.session = None
+        assert await stand.said("python", code="import random\nrandom.random()") == unseeded
+
+
+async def test_a_module_of_the_workspace_is_taken_as_it_is_now(stand: Stand) -> None:
+    async with stand.service():
+        await stand.call("write_file", path="mine.py", content="def f(): return 1\n")
+        assert await stand.said("python", code="from mine import f\nimport mine\nf(), mine.f()") == "(1, 1)"
+        await stand.call("edit_file", path="mine.py", old="1", new="2")
+        assert await stand.said("python", code="f(), mine.f()") == "(2, 2)"
+
+
+async def test_settings_of_the_process_begin_anew(stand: Stand) -> None:
+    async with stand.service():
+        await stand.said("python", code="import os, sys\nos.environ['A'] = '1'\nsys.path.append('/x')\nos.chdir('/')")
+        assert await stand.said("python", code="'A' in os.environ, '/x' in sys.path, os.getcwd()") == (
+            "(False, False, '/workspace')"
+        )
