@@ -44,7 +44,7 @@ async def _check_origin(desk: Desk, submitted: RunSubmitted) -> None:
     missing = NotFound("run.not_found", f"there is no run {origin.run_id}", param="origin.run_id")
     if RUN_ID.fullmatch(origin.run_id) is None:
         raise missing
-    first = (await desk.ledger.read(origin.run_id, limit=1))[0].entry.events[0]
+    first = (await desk.ledger.first(origin.run_id)).entry.events[0]
     if getattr(first, "context", submitted.context).principal.tenant != submitted.context.principal.tenant:
         raise missing
     await desk.ledger.past(origin)

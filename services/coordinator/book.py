@@ -59,7 +59,7 @@ class RunBook:
     async def tenant(self, run_id: str) -> str:
         """Raises NotFound."""
         if run_id not in self._tenants:
-            accepted = (await self._ledger.read(run_id, limit=1))[0].entry.events[0]
+            accepted = (await self._ledger.first(run_id)).entry.events[0]
             assert isinstance(accepted, RunAccepted), "a ledger begins with the acceptance of its run"
             _keep(self._tenants, run_id, accepted.context.principal.tenant, MAX_TENANTS)
         return self._tenants[run_id]

@@ -104,7 +104,7 @@ class UnattendedRuns:
         """How each run began. What cannot be read is the audit's: it must not stop the others."""
         for run_id in run_ids[:FIRST_ENTRIES]:
             try:
-                first = (await self._ledger.read(run_id, limit=1))[0].entry
+                first = (await self._ledger.first(run_id)).entry
                 self._known[run_id] = _Known(accepted=accepted_record(first), origin=_origin(first))
             except NotFound:
                 continue

@@ -8,7 +8,8 @@ read: own entry there means success, another means fenced. It must not know mode
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 
 import msgspec
 
@@ -27,6 +28,8 @@ UNKNOWN_SECONDS = 60.0
 """How long an append is repeated whose outcome nobody tells; then its writer gives up the run."""
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
+MAX_EMPTY_READS = 50
+"""In a row, of a ledger that has more: its replica does not catch up, or it was just removed."""
 MAX_FORKS = 64
 """Of a fork of a fork of …"""
 
@@ -135,7 +138,7 @@ class Ledger:
         )
         if sequence is not None:
             return NumberedEntry(sequence=sequence, entry=entry)
-        return (await self.read(entry.run_id, limit=1))[0]
+        return await self.first(entry.run_id)
 
     def writer(self, run_id: str, owner: str, term: int, last_sequence: int) -> LedgerWriter:
         """Its first append is ``LeaseTaken`` of this owner and term; ``last_sequence`` is that of the state which the
@@ -149,23 +152,38 @@ class Ledger:
             ledger_stream(run_id), ledger_subject(run_id), after_sequence=after_sequence, limit=limit
         )
         if not messages and after_sequence == 0:
-            raise not_found(run_id)
+            await self._last_sequence(run_id)
         return [decoded(message) for message in messages]
 
-    async def entries(self, run_id: str) -> AsyncIterator[NumberedEntry]:
-        """All, oldest first, up to the last one that the stream's leader has when this begins. Raises NotFound."""
-        last = await self._bus.last_of(ledger_stream(run_id), ledger_subject(run_id))
-        if last is None:
-            raise not_found(run_id)
-        after = 0
-        while after < last.sequence:
-            batch = await self.read(run_id, after_sequence=after)
+    async def first(self, run_id: str) -> NumberedEntry:
+        """How the run was accepted. Raises NotFound."""
+        async with aclosing(self.entries(run_id, limit=1)) as entries:
+            async for numbered in entries:
+                return numbered
+        raise not_found(run_id)
+
+    async def entries(self, run_id: str, limit: int = READ_ENTRIES) -> AsyncGenerator[NumberedEntry, None]:
+        """All, oldest first, up to the last one that the stream's leader has when this begins, ``limit`` at once.
+        Raises NotFound."""
+        last = await self._last_sequence(run_id)
+        after, empty = 0, 0
+        while after < last:
+            batch = await self.read(run_id, after_sequence=after, limit=limit)
             for numbered in batch:
                 yield numbered
             if batch:
-                after = batch[-1].sequence
+                after, empty = batch[-1].sequence, 0
+            elif (empty := empty + 1) > MAX_EMPTY_READS:
+                raise Unavailable("ledger.behind", f"not all of {run_id} can be read at the moment")
             else:
                 await self._clock.sleep(FIRST_PAUSE_SECONDS)  # a replica that lags behind its leader
+
+    async def _last_sequence(self, run_id: str) -> int:
+        """As the stream's leader has it. Raises NotFound."""
+        last = await self._bus.last_of(ledger_stream(run_id), ledger_subject(run_id))
+        if last is None:
+            raise not_found(run_id)
+        return last.sequence
 
     async def state(self, run_id: str) -> RunState:
         """Replayed from the first entry, and for a fork from its origin's. Raises NotFound, IllegalTransition."""

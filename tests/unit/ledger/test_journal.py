@@ -1,18 +1,20 @@
 """Ledgers on the fake bus: accepted once, written by one owner, read and replayed by anybody."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from schemas.runs import (
     LeaseTaken,
     ModelAsked,
+    NumberedEntry,
     RunEnded,
     RunOrigin,
 )
 from shared.bus.fake import FakeBroker
 from shared.clock import SystemClock
-from shared.errors import BadInput, NotFound
+from shared.errors import BadInput, NotFound, Unavailable
 from shared.ledger.journal import Fenced, Ledger, LedgerWriter
 
 from .history import RUN, accepted, answer, ref, result, tool
@@ -132,3 +134,31 @@ async def test_runs_are_listed_with_their_last_entries() -> None:
     ]
     await ledger.forget("run-2")
     assert await ledger.run_ids() == ["run-1", "run-3"]
+
+
+async def test_a_ledger_that_is_removed_while_it_is_read_ends_the_reading() -> None:
+    ledger = await ledger_of(FakeBroker(1))
+    await ledger.accept(accepted())
+    writer = await owned(ledger)
+    await writer.append([ModelAsked(step=1, message_count=1)])
+    reading = ledger.entries(RUN)
+    first = await ledger.read(RUN, limit=1)
+    ledger.read = replica_with(ledger, first)  # type: ignore[method-assign]
+    assert await anext(reading) == first[0]
+    with pytest.raises(Unavailable) as behind:
+        await anext(reading)
+    assert behind.value.code == "ledger.behind"
+    with pytest.raises(NotFound):
+        await ledger.read("run-none")
+
+
+def replica_with(ledger: Ledger, known: list[NumberedEntry]) -> Callable[..., Awaitable[list[NumberedEntry]]]:
+    """Has no more than that."""
+    read = ledger.read
+
+    async def behind(run_id: str, after_sequence: int = 0, limit: int = 1) -> list[NumberedEntry]:
+        if run_id != RUN:
+            return await read(run_id)
+        return [numbered for numbered in known if numbered.sequence > after_sequence]
+
+    return behind
