@@ -17,7 +17,8 @@ MAX_CHOICES = 8
 MAX_LOGIT_BIASES = 1024
 MAX_TOP_LOGPROBS = 20
 MAX_STEPS = 100_000
-MAX_SECONDS = 30 * 24 * 3600.0
+MAX_SECONDS = 7 * 24 * 3600.0
+"""Of a run, waits included: its messages live a day longer (``blob_lifetime_seconds``)."""
 
 Count = Annotated[int, Meta(ge=1, le=1 << 20)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]

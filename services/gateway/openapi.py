@@ -42,6 +42,7 @@ class Operation:
     body: Any = None
     form: dict[str, Any] | None = None
     query: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
     open: bool = False
     optional: bool = False
     """The body may be empty."""
@@ -58,6 +59,9 @@ UPLOAD = {
     },
 }
 
+KEYED = ("Idempotency-Key",)
+"""The same key with the same body is the same run, or the same command; of chats, agents' only."""
+
 OPERATIONS = (
     Operation(
         method="post",
@@ -66,6 +70,7 @@ OPERATIONS = (
         summary="A chat, streamed or not. An event of the stream holds a Chunk; the last one is [DONE].",
         body=ChatBody,
         answers={JSON: Completion, EVENTS: Chunk},
+        headers=KEYED,
     ),
     Operation(
         method="post",
@@ -85,7 +90,7 @@ OPERATIONS = (
     Operation("get", "/v1/media/{manifest}", "getManifest", "What the model saw of an input.", {JSON: MediaManifest}),
     Operation("get", "/v1/media/{manifest}/frames/{position}.jpg", "getFrame", "One frame of it.", {JPEG: None}),
     Operation("get", "/v1/media/{manifest}/contact-sheet.jpg", "getSheet", "Its frames on one sheet.", {JPEG: None}),
-    Operation("post", "/v1/runs", "createRun", "Begin a durable run.", {JSON: RunObject}, body=RunBody),
+    Operation("post", "/v1/runs", "createRun", "Begin a durable run.", {JSON: RunObject}, body=RunBody, headers=KEYED),
     Operation(
         "get", "/v1/runs", "listRuns", "Runs, newest first.", {JSON: RunList}, query=("limit", "after", "status")
     ),
@@ -97,18 +102,48 @@ OPERATIONS = (
         summary="Everything that happened, then what happens, until the run ends. Last-Event-ID resumes.",
         answers={EVENTS: StreamedEvent},
         query=("after",),
+        headers=("Last-Event-ID",),
         nothing="The run has ended, and the reader has all of it.",
     ),
     Operation("get", "/v1/runs/{id}/events/{event}", "getRunEvent", "One event, whole.", {JSON: LedgerEventBody}),
-    Operation("post", "/v1/runs/{id}/messages", "steerRun", "Say something.", {JSON: CommandObject}, body=SteerBody),
     Operation(
-        "post", "/v1/runs/{id}/stop", "stopRun", "End it.", {JSON: CommandObject}, body=ReasonBody, optional=True
+        "post",
+        "/v1/runs/{id}/messages",
+        "steerRun",
+        "Say something.",
+        {JSON: CommandObject},
+        body=SteerBody,
+        headers=KEYED,
     ),
     Operation(
-        "post", "/v1/runs/{id}/pause", "pauseRun", "Hold.", {JSON: CommandObject}, body=ReasonBody, optional=True
+        "post",
+        "/v1/runs/{id}/stop",
+        "stopRun",
+        "End it.",
+        {JSON: CommandObject},
+        body=ReasonBody,
+        optional=True,
+        headers=KEYED,
     ),
     Operation(
-        "post", "/v1/runs/{id}/resume", "resumeRun", "Go on.", {JSON: CommandObject}, body=ReasonBody, optional=True
+        "post",
+        "/v1/runs/{id}/pause",
+        "pauseRun",
+        "Hold.",
+        {JSON: CommandObject},
+        body=ReasonBody,
+        optional=True,
+        headers=KEYED,
+    ),
+    Operation(
+        "post",
+        "/v1/runs/{id}/resume",
+        "resumeRun",
+        "Go on.",
+        {JSON: CommandObject},
+        body=ReasonBody,
+        optional=True,
+        headers=KEYED,
     ),
     Operation(
         method="post",
@@ -117,8 +152,11 @@ OPERATIONS = (
         summary="Approve or deny a call that waits for it.",
         body=ApprovalBody,
         answers={JSON: CommandObject},
+        headers=KEYED,
     ),
-    Operation("post", "/v1/runs/{id}/fork", "forkRun", "Go on differently.", {JSON: RunObject}, body=ForkBody),
+    Operation(
+        "post", "/v1/runs/{id}/fork", "forkRun", "Go on differently.", {JSON: RunObject}, body=ForkBody, headers=KEYED
+    ),
     Operation("get", "/v1/runs/{id}/files", "listRunFiles", "Outputs and workspace.", {JSON: RunFileList}),
     Operation("get", "/v1/runs/{id}/files/{name}", "getRunFile", "The bytes of one of them.", {BYTES: None}),
     Operation("get", "/v1/traces/{id}", "getTrace", "The spans of a request.", {JSON: Trace}),
@@ -203,7 +241,8 @@ def _identity_refusals(operation: Operation) -> dict[str, Any]:
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
     names = [name for name in PARAMETERS if f"{{{name}}}" in operation.path]
     inside = [{"name": name, "in": "path", "required": True, "schema": PARAMETERS[name]} for name in names]
-    return inside + [{"name": name, "in": "query", "schema": {"type": "string"}} for name in operation.query]
+    outside = [("query", name) for name in operation.query] + [("header", name) for name in operation.headers]
+    return inside + [{"name": name, "in": place, "schema": {"type": "string"}} for place, name in outside]
 
 
 def _content(answer: Any) -> dict[str, Any]:

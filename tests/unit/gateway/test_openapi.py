@@ -41,6 +41,16 @@ def test_references_lead_somewhere() -> None:
         assert part.split('"')[0].removeprefix("#/components/schemas/") in schemas
 
 
+def test_what_may_be_sent_twice_says_with_which_header() -> None:
+    """Every POST about runs takes a key; their events say where to resume."""
+    for path, methods in document()["paths"].items():
+        for method, described in methods.items():
+            headers = {one["name"] for one in described.get("parameters", ()) if one["in"] == "header"}
+            keyed = method == "post" and (path.startswith("/v1/runs") or path == "/v1/chat/completions")
+            assert ("Idempotency-Key" in headers) == keyed, path
+            assert ("Last-Event-ID" in headers) == (path == "/v1/runs/{id}/events")
+
+
 async def test_what_is_described_is_served(gateway: Any, description: Description) -> None:
     """A path that is not served is answered with the code ``not_found``, a method with ``method_not_allowed``."""
     for method, path in description.operations():
