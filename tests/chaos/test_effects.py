@@ -1,8 +1,6 @@
 """Tools processes that die between an effect and its answer: with a key it happens once, without one that is said."""
 
-import logging
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,16 +15,11 @@ from tests.endpoints.agent import MODEL
 from tests.missions import plain
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("quiet")
+
 PATIENCE_SECONDS = 90.0
 EFFECT_SECONDS = 3.0
 """Long enough to die in."""
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 async def kill_in(fleet: Fleet, tool: str) -> None:

@@ -12,6 +12,7 @@ MAX_GROWTH = 3.0
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.usefixtures("sandbox")
 async def test_runs_stop_at_once_show_a_used_up_quota_and_keep_to_budgets(tmp_path: Path) -> None:
     result = await stop_latency.measure(tmp_path, rounds=1)
     assert stop_latency.kept(result), result

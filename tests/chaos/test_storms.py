@@ -1,7 +1,5 @@
 """Short storms over real processes, and each planted defect turned red. Long ones: ``make chaos-runs``."""
 
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +15,13 @@ from tests.chaos.verdict import judge
 from tests.endpoints.agent import MODEL
 from tests.waiting import until_it_is
 
+pytestmark = pytest.mark.usefixtures("quiet")
+
 PATIENCE_SECONDS = 90.0
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """This process loses its broker all the time."""
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
-
-
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("sandbox")
 async def test_a_mission_of_sixty_steps_survives_everybody(tmp_path: Path) -> None:
     plan = Storm(seed=7, kills=8, at_once=1, freezes=0, pause_seconds=(0.8, 2.0), models=(MODEL,))
     result = await storm(tmp_path, plan)
