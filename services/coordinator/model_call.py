@@ -24,7 +24,7 @@ from shared.errors import Internal, MoontideError
 
 log = logging.getLogger("coordinator")
 
-POLICY = CallPolicy(wait_for_first_responder=False, recovery_seconds=3.0)
+POLICY = CallPolicy(wait_for_first_responder=False, recovery_seconds=3.0, attempts=2)
 """What lasts longer than this is a state that people see, and is waited for there."""
 
 

@@ -13,7 +13,7 @@ from services.coordinator import budget, prompt
 from services.coordinator.step import Situation
 
 SUMMARY_TOKENS = 16_384
-PATIENCE_SECONDS = 2.0
+PATIENCE_SECONDS = 1.0
 """What lasts longer is waited for by the run, where people see it."""
 SPARE_TOKENS = 64
 """Between an estimate of the prompt and what it really has."""

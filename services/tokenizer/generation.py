@@ -43,8 +43,7 @@ class Generation:
     async def deltas(self) -> AsyncIterator[ChatDelta]:
         """Ends when the engine has, or at a stop string, which ends the engine's work."""
         await self._save()
-        policy = CallPolicy(recovery_seconds=self.patience_seconds) if self.patience_seconds > 0 else CallPolicy()
-        target = CallTarget(subject=names.generate(self.request.model), context=self.context, policy=policy)
+        target = CallTarget(subject=names.generate(self.request.model), context=self.context, policy=self._policy())
         async with aclosing(follow(self.bus, self.clock, target, self._body, GenerationItem)) as items:
             async for item in items:
                 if isinstance(item, GenerationFinished):
@@ -53,6 +52,13 @@ class Generation:
                 yield await self._take(item)
                 if self.progress.is_complete:
                     return
+
+    def _policy(self) -> CallPolicy:
+        """Patience begins when an engine is known to be away: silence tells it."""
+        usual = CallPolicy()
+        if self.patience_seconds <= 0:
+            return usual
+        return CallPolicy(recovery_seconds=usual.silence_seconds + self.patience_seconds)
 
     async def _take(self, item: TokensGenerated) -> ChatDelta:
         delta = self.progress.take(item)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -38,15 +38,22 @@ async def serving() -> Any:
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1", endpoint
     finally:
         await runner.cleanup()
 
 
-@pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
-    with in_thread(serving()) as url, running(tmp_path, "--upstream", url) as started:
-        yield started
+@dataclass
+class Place:
+    stack: Stack
+    endpoint: AgentEndpoint
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("runs")
+    with in_thread(serving()) as (url, endpoint), running(folder, "--upstream", url) as started:
+        yield Place(started, endpoint)
 
 
 def get(stack: Stack, path: str) -> Any:
@@ -65,15 +72,30 @@ def agent(stack: Stack) -> str | None:
     return next((name for name in known if name.endswith("-agent")), None)
 
 
-def test_a_run_outlives_its_coordinator_and_its_tools(stack: Stack) -> None:
+def begin(stack: Stack, tool: str) -> str:
     model = wait_until(lambda: agent(stack), 30, "a coordinator that is there")
-    begun = requests.post(
-        f"{stack.url}/v1/runs",
-        json={"model": model, "goal": "[mission writing 1 e2e] Write.", "tools": ["python"]},
-        timeout=30,
-    )
+    body = {"model": model, "goal": f"[mission writing 1 {tool}] Write.", "tools": [tool]}
+    begun = requests.post(f"{stack.url}/v1/runs", json=body, timeout=30)
     assert begun.status_code in (200, 201, 202), begun.text
-    run_id = begun.json()["id"]
+    return begun.json()["id"]
+
+
+@pytest.mark.parametrize("mode", ["quota", "busy"])
+def test_a_model_that_refuses_is_a_visible_state_within_five_seconds(place: Place, mode: Any) -> None:
+    stack = place.stack
+    wait_until(lambda: agent(stack), 30, "a coordinator that is there")
+    place.endpoint.control = Control(mode=mode)
+    run_id = begin(stack, "python")
+    run = wait_until(lambda: (seen := get(stack, f"/v1/runs/{run_id}"))["status"] == "waiting" and seen, 5, "waiting")
+    assert run["waiting"]["code"] == f"upstream.{mode}"
+    assert requests.post(f"{stack.url}/v1/runs/{run_id}/stop", json={}, timeout=20).status_code < 300
+    wait_until(lambda: get(stack, f"/v1/runs/{run_id}")["status"] == "cancelled", 5, "stopped")
+
+
+def test_a_run_outlives_its_coordinator_and_its_tools(place: Place) -> None:
+    stack = place.stack
+    place.endpoint.control = Control(seconds=0.2)
+    run_id = begin(stack, "python")
     for needle, step in (("services.coordinator", 3), ("services.tools", 6), ("services.coordinator", 9)):
         wait_until(lambda step=step: get(stack, f"/v1/runs/{run_id}")["step"] >= step, 60, f"step {step}")
         stack.kill(needle)
