@@ -43,7 +43,7 @@ class Confined:
         self._view = view
         self._first = 0
         self._first_fd = -1
-        self._outer_fd = os.pidfd_open(process.pid)
+        self._outer_fd = _watched(process.pid)
         self._group: Cgroup | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -52,8 +52,8 @@ class Confined:
         told = await info.read_to(b"}")
         if told:
             self._first = json.loads(told)["child-pid"]
-            self._first_fd = os.pidfd_open(self._first)
-        if not told or not await ready.read_to(b"1"):
+            self._first_fd = _watched(self._first)
+        if self._first_fd < 0 or not await ready.read_to(b"1"):
             raise Unavailable("tools.sandbox", f"no sandbox can be made on this machine: {await self._last_words()}")
         inside = [self._first, *below(self._first)]
         self._group = await asyncio.to_thread(self._grouped, inside)
@@ -84,7 +84,8 @@ class Confined:
 
     async def wait(self) -> int:
         """The command's exit code, 128 and a signal's number where one ended it. Pipes may still hold something."""
-        await readable(self._outer_fd)
+        if self._outer_fd >= 0:
+            await readable(self._outer_fd)
         while (code := self.process.returncode) is None:  # noqa: ASYNC110 - told by asyncio's own watcher in a moment
             await asyncio.sleep(0.002)
         if not self.reason and self._group is not None and self._group.out_of_memory:
@@ -135,20 +136,22 @@ class Confined:
         """bubblewrap itself, which buries its child first, as nobody else may; only where it hangs it is killed, past
         asyncio, which would take the exit code away from its own watcher. Its pipes are closed: waiting for a process
         waits for them too."""
-        if self._outer_fd < 0:
-            return
+        if self._outer_fd >= 0:
+            await self._exit()
+            os.close(self._outer_fd)
+            self._outer_fd = -1
+        transport: Any = self.process._transport  # type: ignore[attr-defined]
+        for pipe in filter(None, map(transport.get_pipe_transport, range(3))):
+            pipe.close()
+        await self.process.wait()
+
+    async def _exit(self) -> None:
         try:
             async with asyncio.timeout(END_SECONDS):
                 await readable(self._outer_fd)
         except TimeoutError:
             signal.pidfd_send_signal(self._outer_fd, signal.SIGKILL)
             await readable(self._outer_fd)
-        os.close(self._outer_fd)
-        self._outer_fd = -1
-        transport: Any = self.process._transport  # type: ignore[attr-defined]
-        for pipe in filter(None, map(transport.get_pipe_transport, range(3))):
-            pipe.close()
-        await self.process.wait()
 
     def _watch(self) -> None:
         watch = Watch(self._first, self._view, self._bounds, counts_memory=self._group is None)
@@ -230,6 +233,14 @@ async def started(sandbox: Sandbox, command: Sequence[str], view: View, *, talks
                 raise Unavailable("tools.sandbox", "a sandbox did not start in time") from error
             raise
     return confined
+
+
+def _watched(pid: int) -> int:
+    """A descriptor of a process; -1 where it has ended and is buried already."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return -1
 
 
 def _file() -> IO[bytes]:
