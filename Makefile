@@ -67,8 +67,8 @@ layer: $(DEV) ## time one layer of the released size (writes 10 GB to TMPDIR, ne
 long-context: $(DEV) ## serve a prompt of 262,144 tokens and refuse one more (some minutes), as JSON
 	@$(BIN)/python -m tests.measure.long_context
 
-determinism: $(DEV) ## the same request alone and in 5 surroundings, 500 comparisons of every bit, as JSON
-	@$(BIN)/python -m tests.measure.determinism --cases $(or $(CASES),500) --seed $(SEED)
+determinism: $(DEV) ## the same request alone and in 17 surroundings, over 500 comparisons of every bit (SEED=, BREAK=), as JSON
+	@$(BIN)/python -m tests.measure.determinism --cases $(or $(CASES),500) --seed $(SEED) --break "$(BREAK)"
 
 chaos-engine: $(DEV) ## 10,000 requests while engines, shards and encoders are killed (SEED=, REQUESTS=, BREAK=), as JSON
 	@$(BIN)/python -m tests.chaos.engine --seed $(SEED) --requests $(REQUESTS) --break "$(BREAK)"

@@ -12,13 +12,18 @@ import json
 import random
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import torch
+from torch import Tensor
 
+import kernels.dispatch
 from schemas.generation import GenerateRequest, Logprobs, MediaSpan, TokensGenerated
 from services.inference.admission import encode_ids
 from services.inference.compute import ComputeThread
@@ -61,6 +66,7 @@ class Setting:
     """So many of the requests, not all."""
 
 
+BREAKS = ("", "batch-dependent-kernel")
 MOST = 64
 SETTINGS = (
     Setting("64 at once", MOST, 8192, threads=2),
@@ -203,6 +209,21 @@ async def _differing(
     return sum(a != b for a, b in zip(found, expected, strict=True))
 
 
+@contextmanager
+def planted(broken: str) -> Iterator[None]:
+    """A norm that rounds otherwise for more than one row, while entered."""
+    exact = kernels.dispatch.rms_norm
+
+    def tainted(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        return exact(x, weight, eps) * (1 + 1e-6 * torch.tensor(float(len(x) > 1)))
+
+    if not broken:
+        yield
+        return
+    with patch.object(kernels.dispatch, "rms_norm", tainted):
+        yield
+
+
 def tiny(folder: Path, dtype: str) -> Checkpoint:
     initialise(folder, presets.document("tiny", VOCABULARY), seed=7, tokenizer_config=None)
     return load(folder, dtype=getattr(torch, dtype))
@@ -212,9 +233,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.measure.determinism")
     parser.add_argument("--cases", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--break", dest="broken", choices=BREAKS, default="", help="a fault that must be found")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the computation")
     parsed = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="moontide-determinism-") as name:
+    with tempfile.TemporaryDirectory(prefix="moontide-determinism-") as name, planted(parsed.broken):
         result = asyncio.run(compare(tiny(Path(name) / "tiny", parsed.dtype), parsed.cases, parsed.seed))
     print(json.dumps(result))
     reached = (

@@ -13,7 +13,7 @@ import msgspec
 from services.inference.bench import serve
 from services.inference.bench.contest import OURS, Check, Machine, Player, Report, cosine, play, summary
 from services.inference.bench.machine import MemoryProbe
-from services.inference.bench.runner import Request
+from services.inference.bench.runner import Answer, Request
 from services.inference.bench.traffic import bytes_per_unit
 from services.inference.bench.works import WORKS
 from shared.errors import MoontideError
@@ -64,8 +64,12 @@ def measure(arguments: argparse.Namespace) -> Report:
     with ExitStack() as stack:
         directory = arguments.checkpoint or made(Path(stack.enter_context(tempfile.TemporaryDirectory())))
         names = [OURS, *(PEERS if arguments.peers else ())]
-        players = [stack.enter_context(Player(name, directory, arguments.threads)) for name in names]
-        said = {player.name: player.ask(Request()) for player in players}
+        players: list[Player] = []
+        said: dict[str, Answer] = {}
+        for name in names:  # one loads after the other: threads that wait for each other would take twice as long
+            say(f"loading {name}")
+            players.append(stack.enter_context(Player(name, directory, arguments.threads)))
+            said[name] = players[-1].ask(Request())
         probe = MemoryProbe(arguments.threads)
         samples, bandwidths = play(players, WORKS, arguments.turns, probe, say)
         bandwidth = sorted(bandwidths)[len(bandwidths) // 2]

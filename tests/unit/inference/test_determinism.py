@@ -1,12 +1,10 @@
 """Same request, same bits: alone, in forward batches, in slices, warm, preempted, resumed, on two threads."""
 
 import pytest
-import torch
-from torch import Tensor
 
-import kernels.dispatch
+from kernels import dispatch
 from shared.model.checkpoint import Checkpoint
-from tests.measure.determinism import compare
+from tests.measure.determinism import compare, planted, tiny
 
 
 async def test_no_bit_depends_on_what_is_around_a_request(checkpoint: Checkpoint) -> None:
@@ -19,14 +17,16 @@ async def test_no_bit_depends_on_what_is_around_a_request(checkpoint: Checkpoint
     assert result["largest_batch"] >= 12
 
 
-async def test_a_kernel_that_depends_on_its_batch_is_found(
-    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+async def test_plain_torch_keeps_the_promise_too(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact = kernels.dispatch.rms_norm
+    reference = dispatch.load("reference")
+    monkeypatch.setattr(dispatch, "load", lambda name=None: reference)
+    result = await compare(tiny(tmp_path_factory.mktemp("plain") / "tiny", "bfloat16"), 10, seed=5)
+    assert result["different"] == 0, result
 
-    def tainted(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        return exact(x, weight, eps) * (1 + 1e-6 * torch.tensor(float(len(x) > 1)))
 
-    monkeypatch.setattr("kernels.dispatch.rms_norm", tainted)
-    result = await compare(checkpoint, 10, seed=3)
+async def test_a_kernel_that_depends_on_its_batch_is_found(checkpoint: Checkpoint) -> None:
+    with planted("batch-dependent-kernel"):
+        result = await compare(checkpoint, 10, seed=3)
     assert result["different"] > 0
