@@ -89,6 +89,13 @@ class Chat:
         self._finished: dict[int, ChatFinished] = {}
         self.begun = False
         """Whether anything of an answer has come: from then on there is something to pay for."""
+        self.received_bytes = 0
+        """Of text and arguments, all choices together."""
+
+    @property
+    def ended(self) -> tuple[ChatFinished, ...]:
+        """Of the choices that have."""
+        return tuple(self._finished.values())
 
     @property
     def finished(self) -> tuple[ChatFinished, ...]:
@@ -103,6 +110,8 @@ class Chat:
                 self.begun = True
                 if isinstance(item, ChatFinished):
                     self._finished[index] = item
+                else:
+                    self.received_bytes += size_of(item)
                 yield index, item
 
 
@@ -140,6 +149,11 @@ class Chats:
             outcome = outcome_of(chat, error)
             failure = to_failure(error) if outcome == "failed" and error is not None else None
             self._events.end(outcome, msgspec.structs.replace(data, failure=failure))
+
+
+def size_of(delta: ChatDelta) -> int:
+    texts = (delta.reasoning, delta.content, *(call.arguments for call in delta.tool_calls))
+    return sum(len(text.encode()) for text in texts)
 
 
 def first_call_only(delta: ChatDelta) -> ChatDelta:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from schemas.chat import ChatFinished, ChatRequest
+from schemas.chat import ChatFinished, ChatRequest, Usage
 from schemas.request import Principal, RequestContext
 from schemas.telemetry import (
     ATTR_CACHED_TOKENS,
@@ -22,6 +22,7 @@ from schemas.telemetry import (
     ATTR_OPERATION,
     ATTR_OUTPUT_TOKENS,
     ATTR_USAGE_COUNTS,
+    ATTR_USAGE_ESTIMATED,
     SPAN_HTTP_CHAT,
 )
 from services.gateway import agent_rules, chat_request, chat_rules, choices
@@ -45,6 +46,7 @@ from services.gateway.run_starts import RunStarts
 from services.gateway.seen_media import SeenMedia
 from services.gateway.token_count import CountedTokens, TokenEstimate, count_tokens
 from services.gateway.token_estimate import prompt_tokens
+from services.gateway.token_use import total_tokens, used
 from shared.clock import Clock
 from shared.errors import BadInput, Cancelled, MoontideError
 from shared.telemetry.tracing import Span, Telemetry
@@ -65,8 +67,9 @@ class Wanted:
     logprobs: bool
     one_call: bool
     limit_name: str
-    expected_tokens: int
-    """What it may cost at most, as far as anybody can say before."""
+    prompt_tokens: int
+    completion_tokens: int
+    """What it may cost at most, as far as anybody can say before; of all choices."""
 
 
 class ChatHandlers:
@@ -154,16 +157,16 @@ class ChatHandlers:
         head = AnswerHead(context.request_id, span.trace_id, wanted.model, int(self._clock.unix_seconds()))
         calls = choices.requests(wanted.request, wanted.choices)
         async with (
-            self._quotas.tokens(context.principal, wanted.expected_tokens) as reserved,
+            self._quotas.tokens(context.principal, wanted.prompt_tokens + wanted.completion_tokens) as reserved,
             self._chats.accepted(context, calls, span.trace_id, wanted.one_call) as chat,
         ):
-            reserved.charge = lambda: _charge(chat)
-            if wanted.stream:
-                response = await self._stream(chat, head, started, events, wanted.include_usage)
-            else:
-                response = await self._complete(chat, head, started, wanted)
-            _describe(span, chat.finished)
-            return response
+            reserved.charge = lambda: total_tokens(used(chat, wanted.prompt_tokens))
+            try:
+                if wanted.stream:
+                    return await self._stream(chat, head, started, events, wanted.include_usage)
+                return await self._complete(chat, head, started, wanted)
+            finally:
+                _describe(span, chat, used(chat, wanted.prompt_tokens))
 
     def _span(self, request: web.Request, operation: str) -> AbstractContextManager[Span]:
         attributes = span_attributes(request) | {ATTR_OPERATION: operation}
@@ -194,13 +197,10 @@ class ChatHandlers:
             include_usage=_includes_usage(body),
             logprobs=body.logprobs is True,
             one_call=body.parallel_tool_calls is False,
-            expected_tokens=self._expected_tokens(body, chat),
+            prompt_tokens=prompt_tokens(body),
+            completion_tokens=(chat.sampling.max_tokens or self._config.quota_completion_tokens) * (body.n or 1),
             limit_name="max_tokens" if body.max_completion_tokens is None else "max_completion_tokens",
         )
-
-    def _expected_tokens(self, body: ChatBody, chat: ChatRequest) -> int:
-        completion = chat.sampling.max_tokens or self._config.quota_completion_tokens
-        return prompt_tokens(body) + completion * (body.n or 1)
 
     async def _asked(self, body: ChatBody, target: Target, principal: Principal, sent: bytes) -> AgentAsked:
         return AgentAsked(
@@ -255,25 +255,18 @@ class ChatHandlers:
         return json_response(completion(head, answers, chat.finished, total, wanted.logprobs))
 
 
-def _charge(chat: Chat) -> int | None:
-    """Tokens that an answer came to; None for one that was broken off: nobody knows, what was reserved stays."""
-    if chat.finished:
-        usage = choices.usage_of_all(chat.finished)
-        return usage.prompt_tokens + usage.completion_tokens
-    return None if chat.begun else 0
-
-
 def _includes_usage(body: ChatBody) -> bool:
     return body.stream_options is not None and body.stream_options.include_usage is True
 
 
-def _describe(span: Span, finished: tuple[ChatFinished, ...]) -> None:
-    if not finished:
+def _describe(span: Span, chat: Chat, usage: Usage | None) -> None:
+    if usage is None:
         return
-    usage = choices.usage_of_all(finished)
     span.set_attribute(ATTR_INPUT_TOKENS, usage.prompt_tokens)
     span.set_attribute(ATTR_OUTPUT_TOKENS, usage.completion_tokens)
     span.set_attribute(ATTR_CACHED_TOKENS, usage.cached_tokens)
     span.set_attribute(ATTR_USAGE_COUNTS, True)
     span.set_attribute(ATTR_MEDIA_TOKENS, usage.media_tokens)
-    span.set_attribute(ATTR_FINISH_REASONS, tuple(item.finish_reason for item in finished))
+    span.set_attribute(ATTR_FINISH_REASONS, tuple(item.finish_reason for item in chat.finished))
+    if not chat.finished:
+        span.set_attribute(ATTR_USAGE_ESTIMATED, True)

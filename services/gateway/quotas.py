@@ -63,15 +63,14 @@ class Reservation:
     units: int
     counted: list[tuple[Meter, int, int]] = field(default_factory=list)
     """(meter, slot of the minute, number of the day)."""
-    charge: Callable[[], int | None] = lambda: 0
-    """Asked in the end: what it came to, or None to leave it at what was counted."""
+    charge: Callable[[], int] = lambda: 0
+    """Asked in the end: what it came to."""
 
     def settle(self) -> None:
-        true_units = self.charge()
-        if true_units is not None:
-            for meter, slot, day in self.counted:
-                meter.tokens.correct(slot, true_units - self.units)
-                meter.day.correct(day, true_units - self.units)
+        more = self.charge() - self.units
+        for meter, slot, day in self.counted:
+            meter.tokens.correct(slot, more)
+            meter.day.correct(day, more)
 
 
 class Quotas:

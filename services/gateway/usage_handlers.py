@@ -1,6 +1,6 @@
 """HTTP handler of ``GET /v1/usage``: what the keys of the own tenant were charged with, by day and model.
 
-Input: days. Output: sums, as the recorder keeps them. They cover answers that came to an end.
+Input: days. Output: sums, as the recorder keeps them. Answers that were broken off are in them by their length.
 """
 
 from datetime import datetime

@@ -107,10 +107,31 @@ async def test_what_brought_nothing_costs_nothing(make_gateway: Any, tmp_path: P
         for _ in range(3):
             assert (await post(stand, limited, max_completion_tokens=900))[0] == 503
         assert (await post(stand, limited, model="none", max_completion_tokens=900))[0] == 404
-        stand.answer.script = (ChatDelta(content="a"), Unavailable("engine.gone", "gone"))
-        assert (await post(stand, limited, max_completion_tokens=900))[0] == 503
-        status, error, _ = await post(stand, limited, max_completion_tokens=900)
-        assert (status, error["code"]) == (429, "quota.tokens_per_minute"), "a broken-off answer keeps what it reserved"
+
+
+@pytest.mark.parametrize("end", ["fails", "goes away"])
+async def test_a_broken_off_answer_is_charged_by_its_length(
+    make_gateway: Any, tmp_path: Path, broker: FakeBroker, end: str
+) -> None:
+    """Else whoever goes away before the last chunk pays nothing."""
+    limited, never = person("acme", tokens_per_day=2000), asyncio.Event()
+    last: Any = Unavailable("engine.gone", "gone") if end == "fails" else never
+    script = (ChatDelta(content="x" * 3000), ChatDelta(reasoning="y" * 1000), last)
+    keys = write_keys(tmp_path / "keys", limited)
+    async with make_gateway(keys_file=keys, broker=broker, script=script) as stand:
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "hi" * 100}], "stream": True}
+        async with stand.http.post(stand.url + CHAT, json=body, headers=limited.headers) as response:
+            received = b""
+            async for piece in response.content.iter_any():
+                received += piece
+                if b"y" * 1000 in received:
+                    break
+        (row,) = await usage(stand, limited, 1)
+        assert row["completion_tokens"] == 1000
+        assert 50 <= row["prompt_tokens"] <= 60
+        status, error, headers = await post(stand, limited, max_completion_tokens=1500)
+        assert (status, error["code"]) == (429, "quota.tokens_per_day")
+        assert headers["X-RateLimit-Remaining"] == str(2000 - row["total_tokens"])
 
 
 @pytest.fixture
