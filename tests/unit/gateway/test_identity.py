@@ -125,7 +125,8 @@ async def test_a_broken_file_changes_nothing_and_is_said_once(
         if broken is None:
             keys.unlink()
         else:
-            keys.write_text(broken)
+            (tmp_path / "broken").write_text(broken)
+            (tmp_path / "broken").replace(keys)  # whole: an empty file in between would be a state of its own
         await until(lambda: complaints() != [])
         assert await status(stand, alice) == (200, "")
         await asyncio.sleep(POLL * 10)
