@@ -5,6 +5,27 @@
 #include "pool.h"
 
 namespace moontide {
+namespace {
+
+bool inside(const int32_t* ids, int64_t count, int64_t end) {
+    for (int64_t i = 0; i < count; ++i)
+        if (ids[i] < 0 || ids[i] >= end) return false;
+    return true;
+}
+
+}  // namespace
+
+int64_t checked_draws(const Table& table, DrawRow* rows, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) {
+        const DrawRow& row = rows[i];
+        if (row.count < 1 || row.token >= row.count) return OUT_OF_RANGE;
+        if (!inside(row.seen, row.seen_count, row.count) || !inside(row.counted, row.counted_count, row.count) ||
+            !inside(row.biased, row.biased_count, row.count) || !inside(row.forbidden, row.forbidden_count, row.count))
+            return OUT_OF_RANGE;
+    }
+    table.draws(rows, count);
+    return 0;
+}
 
 // Assignments sorted by expert, so that each touched expert's weights are read once.
 int64_t checked_experts(const Table& table, const Experts& job) {

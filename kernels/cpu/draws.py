@@ -5,6 +5,7 @@ Input: ``kernels.draws.DrawRow``. Output: ``DrawnRow``.
 
 import ctypes
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,10 +65,8 @@ def _job(row: DrawRow, ids: int, values: int) -> _Row:
     count = len(logits)
     if logits.ndim != 1 or logits.dtype != np.float32 or not logits.flags.c_contiguous or not count:
         raise ValueError("contiguous logits [W] in float32 are expected")
-    if forced >= count:
-        raise IndexError(f"token {forced} is beyond the vocabulary")
     job = _Row(
-        logits=logits.ctypes.data,
+        logits=_address(logits),
         count=count,
         number=row.number,
         top_p=row.top_p,
@@ -80,25 +79,26 @@ def _job(row: DrawRow, ids: int, values: int) -> _Row:
         top_values=values,
     )
     if not row.changes.nothing:
-        _fill(job, row.changes, count)
+        _fill(job, row.changes)
     return job
 
 
-def _fill(job: _Row, changes: Changes, count: int) -> None:
+def _fill(job: _Row, changes: Changes) -> None:
     for name in _IDS:
         ids: Ids = getattr(changes, name)
-        if (
-            ids.dtype != np.int32
-            or not ids.flags.c_contiguous
-            or (len(ids) and not 0 <= ids.min() <= ids.max() < count)
-        ):
-            raise IndexError(f"{name} ids are not int32 inside the vocabulary")
-        setattr(job, name, ids.ctypes.data)
-        setattr(job, f"{name}_count", len(ids))
+        if len(ids):
+            if ids.dtype != np.int32 or not ids.flags.c_contiguous:
+                raise ValueError(f"{name} ids are not int32")
+            setattr(job, name, _address(ids))
+            setattr(job, f"{name}_count", len(ids))
     for name, of in (("counts", changes.counted), ("biases", changes.biased)):
         numbers: Row = getattr(changes, name)
         if numbers.shape != of.shape or numbers.dtype != np.float32 or not numbers.flags.c_contiguous:
             raise ValueError(f"{name} are not as many float32 as their ids")
-        setattr(job, name, numbers.ctypes.data)
+        setattr(job, name, _address(numbers))
     job.repetition, job.presence, job.frequency = changes.repetition, changes.presence, changes.frequency
     job.mask, job.mask_bytes = changes.mask or None, len(changes.mask)
+
+
+def _address(array: NDArray[Any]) -> int:
+    return array.__array_interface__["data"][0]  # ``ctypes.data`` takes ten times as long

@@ -109,10 +109,7 @@ MOONTIDE_API int64_t moontide_layer(int64_t isa, const LayerWeights* weights, co
 }
 
 MOONTIDE_API int64_t moontide_draws(int64_t isa, DrawRow* rows, int64_t count) {
-    return guarded([&] {
-        table(isa)->draws(rows, count);
-        return int64_t(0);
-    });
+    return guarded([&] { return checked_draws(*table(isa), rows, count); });
 }
 
 // Rows of one plain matrix [N, K] to panels first, first + step, … of a zeroed destination.

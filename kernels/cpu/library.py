@@ -52,6 +52,6 @@ def instruction_sets() -> tuple[str, ...]:
 def checked(status: int) -> None:
     """What the library reports, as an exception."""
     if status == -1:
-        raise IndexError("an expert, sequence, position or page is out of range")
+        raise IndexError("an expert, sequence, position, page or token is out of range")
     if status:
         raise MemoryError("a kernel found no memory")

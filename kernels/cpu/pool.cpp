@@ -13,7 +13,7 @@
 namespace moontide {
 namespace {
 
-constexpr auto SPIN = std::chrono::microseconds(400);  // the next call of a forward, or the draw of its tokens, comes sooner
+constexpr auto SPIN = std::chrono::microseconds(1000);  // the next call of a forward, or the draw of its tokens, comes sooner
 constexpr int64_t MOST_THREADS = 256;
 
 inline void relax() {

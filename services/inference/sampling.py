@@ -14,6 +14,7 @@ from schemas.shards import Draw, SequenceOpened, TokenDrawn
 from shared.errors import BadInput
 
 KEY_BITS = 2**64
+ROOM = 64
 COLDEST = 1e-6
 """Up to this temperature the likeliest token is taken."""
 VERSION = "2"
@@ -21,19 +22,30 @@ VERSION = "2"
 
 
 class Counts:
-    """Tokens of an answer so far, and how often each."""
+    """Tokens of an answer so far, and how often each. The arrays are views of larger ones, so that a new token copies
+    them seldom."""
 
     def __init__(self, ids: Ids) -> None:
-        self.ids, counts = np.unique(ids, return_counts=True)
-        self.counts: Row = counts.astype(np.float32)
-        self._places = {token: place for place, token in enumerate(self.ids.tolist())}
+        held, counts = np.unique(ids, return_counts=True)
+        self._places = {token: place for place, token in enumerate(held.tolist())}
+        self._ids, self._counts = held.astype(np.int32), counts.astype(np.float32)
+        self._show()
 
     def add(self, token: int) -> None:
-        place = self._places.setdefault(token, len(self.ids))
-        if place == len(self.ids):
-            self.ids = np.append(self.ids, np.int32(token))
-            self.counts = np.append(self.counts, np.float32(0))
-        self.counts[place] += 1
+        place = self._places.get(token)
+        if place is None:
+            place = self._places[token] = len(self._places)
+            if place == len(self._ids):
+                room = max(place, ROOM)
+                self._ids = np.append(self._ids, np.zeros(room, dtype=np.int32))
+                self._counts = np.append(self._counts, np.zeros(room, dtype=np.float32))
+            self._ids[place] = token
+            self._show()
+        self._counts[place] += 1
+
+    def _show(self) -> None:
+        self.ids: Ids = self._ids[: len(self._places)]
+        self.counts: Row = self._counts[: len(self._places)]
 
 
 class Sampler:
