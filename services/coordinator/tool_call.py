@@ -39,21 +39,18 @@ class ToolDesk:
 
     async def run(self, job: ToolJob, tell: Tell, *, known: bool) -> ToolFinished:
         """The outcome, however long it takes. ``known``: the job may have been enqueued before, so that its outcome
-        may be on record. Cancelled from outside: the job is told so."""
+        may be on record. Whoever stops waiting leaves the job at work: the run's next owner waits for it."""
         if known and (finished := await self._recorded(job.call_id)) is not None:
             return finished
         outcomes = await self._bus.subscribe(names.tool_outcome(job.call_id))
-        finished = None
         try:
-            finished = await self._outcome(job, outcomes, tell)
-            return finished
+            return await self._outcome(job, outcomes, tell)
         finally:
             with suppress(MoontideError):
                 await outcomes.close()
-                if finished is None:
-                    await self.cancel(job.call_id)
 
     async def cancel(self, call_id: str) -> None:
+        """Nobody will ever want the outcome."""
         await self._bus.publish(names.tool_control(call_id), encode(ToolCancelled(call_id=call_id)))
 
     async def _outcome(self, job: ToolJob, outcomes: Subscription, tell: Tell) -> ToolFinished:

@@ -128,6 +128,7 @@ async def test_a_stopping_coordinator_hands_its_run_over_at_once(stage: Stage) -
     tools.gate.set()
     assert (await stage.ended(run_id)).status == "finished"
     assert (len(model.asked), tools.worked[f"{run_id}-1-0"]) == (2, 1)
+    assert not tools.cancelled, "tools work on while a run changes hands"
 
 
 async def test_a_full_coordinator_leaves_wake_ups_to_others(stage: Stage) -> None:
