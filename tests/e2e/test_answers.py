@@ -9,7 +9,7 @@ import requests
 
 from tests.e2e.answers import same, streamed, whole
 from tests.e2e.media import ask, draw_image, draw_video, image_part, video_part
-from tests.e2e.stack import ROOT, Stack, environment, moontide
+from tests.e2e.stack import ROOT, Stack, environment, moontide, wait_until
 
 
 @pytest.mark.parametrize("kind", ["text", "image", "video"])
@@ -78,8 +78,11 @@ def test_analyze_prints_one_object_per_input_with_one_closed_trace(stack: Stack,
 
 
 def test_models_and_health(stack: Stack) -> None:
-    models = requests.get(f"{stack.url}/v1/models", timeout=10).json()["data"]
-    assert {model["id"] for model in models} == {"moontide-tiny", "moontide-tiny-instant", "moontide-tiny-thinking"}
+    def served() -> set[str]:
+        return {model["id"] for model in requests.get(f"{stack.url}/v1/models", timeout=10).json()["data"]}
+
+    names = {"moontide-tiny", "moontide-tiny-instant", "moontide-tiny-thinking"}
+    wait_until(lambda: served() == names | {"moontide-tiny-agent"}, 30, "the agent, once its coordinator is there")
     assert requests.get(f"{stack.url}/livez", timeout=10).status_code == 200
     unknown = requests.post(f"{stack.url}/v1/chat/completions", json={"model": "gpt-9", "messages": ask()}, timeout=10)
     assert unknown.status_code == 404
