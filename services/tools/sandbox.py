@@ -85,6 +85,7 @@ class Sandbox:
         """Later ones lie over earlier ones."""
         return [
             *namespaces(),
+            *self._temporary(),
             *self._system(),
             *self._own(),
             *("--bind" if view.writable else "--ro-bind", str(view.workspace), MOUNT),
@@ -101,6 +102,10 @@ class Sandbox:
             ),
             *("--seccomp", str(descriptors.seccomp), "--info-fd", str(descriptors.info)),
         ]
+
+    def _temporary(self) -> list[str]:
+        """First of all, since this interpreter itself may lie below ``/tmp``."""
+        return ["--perms", "1777", "--size", str(self.bounds.temporary_bytes), "--tmpfs", "/tmp"]
 
     def _system(self) -> list[str]:
         """Programs and libraries of this machine and of this interpreter, without the folders that are nobody's."""
@@ -131,7 +136,6 @@ class Sandbox:
         return [
             *("--proc", "/proc", "--dev", "/dev"),
             *("--perms", "1777", "--size", size, "--tmpfs", "/dev/shm"),
-            *("--perms", "1777", "--size", size, "--tmpfs", "/tmp"),
             *("--ro-bind", str(PROGRAMS), INSIDE, "--dir", "/var", "--symlink", "../tmp", "/var/tmp"),
             *(word for name in ("passwd", "group", "hosts") for word in _etc(name)),
         ]
