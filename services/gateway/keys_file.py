@@ -90,13 +90,21 @@ class KeysWatch:
         try:
             found = self._path.stat()
         except OSError as error:
-            self._seen = None
-            raise Internal("gateway.keys_file", f"keys file {self._path} is gone: {error.strerror}") from error
+            raise self._gone() from error
         signature = (found.st_mtime_ns, found.st_size, found.st_ino)
         if signature == self._seen and abs(self._clock.unix_seconds() - found.st_mtime) > RECENT_SECONDS:
             return None
         self._seen = signature
-        return read(self._path)
+        try:
+            return read(self._path)
+        except Internal as error:
+            if self._path.exists():
+                raise
+            raise self._gone() from error  # since it was looked at
+
+    def _gone(self) -> Internal:
+        self._seen = None
+        return Internal("gateway.keys_file", f"keys file {self._path} is gone")
 
     def _complain(self, reason: str) -> None:
         if reason != self._said:
