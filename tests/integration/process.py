@@ -27,6 +27,11 @@ class Child:
     def send_signal(self, number: int) -> None:
         self._process.send_signal(number)
 
+    @property
+    def is_stopped(self) -> bool:
+        """By SIGSTOP, whoever sent it."""
+        return Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
     async def kill(self) -> None:
         with suppress(ProcessLookupError):
             self._process.kill()

@@ -98,7 +98,7 @@ def test_every_implementation_draws_by_the_definition(
     )
     (drawn,) = ops.draw([row])
     near = [
-        place(row, min(max(number + moved, 0.0), 1.0), top_p + (top_p < 1) * cut, min_p * (1 + least))
+        place(row, max(number + moved, 0.0), top_p + (top_p < 1) * cut, min_p * (1 + least))
         for moved, cut, least in product((-SLACK, 0.0, SLACK), repeat=3)
     ]
     assert min(near) <= likeliest(scores).index(drawn.token) <= max(near)

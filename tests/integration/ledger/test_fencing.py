@@ -21,6 +21,7 @@ from shared.ledger.journal import Fenced, Ledger, LedgerWriter
 from tests.integration.ledger.gate import Gate
 from tests.integration.process import coordinates, running
 from tests.unit.ledger.history import accepted, answer
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -86,7 +87,9 @@ async def test_an_owner_frozen_in_an_append_changes_nothing_when_it_is_back(
             wrote = 3 if mode == "stop-itself" else random.Random(mode).randrange(1, 40)
             for _ in range(wrote):
                 assert (await owner.line())[0] == "wrote"
-            owner.send_signal(signal.SIGSTOP)
+            if mode != "stop-itself":
+                owner.send_signal(signal.SIGSTOP)
+            await until(lambda: owner.is_stopped)
             new = await replaced(ledger, run_id)
             await new.append([RunEnded(outcome="cancelled")])
             before = await all_entries(ledger, run_id)
