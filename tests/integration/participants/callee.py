@@ -10,6 +10,7 @@ from shared.bus.connection import connect
 from shared.calls.interface import CallWriter
 from shared.calls.serve import serve
 from shared.clock import SystemClock
+from shared.errors import Cancelled
 from tests.integration.participants.counting import ITEM_SECONDS, POLICY, Number, Wanted, bus_config
 
 
@@ -19,7 +20,7 @@ async def count(context: RequestContext, body: Wanted, out: CallWriter) -> None:
         for value in range(body.start, body.count):
             await asyncio.sleep(ITEM_SECONDS)
             await out.send(Number(value))
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, Cancelled):  # while it waits, or by the item that it wanted to send just then
         print("cancelled", flush=True)
         raise
     print("done", flush=True)
