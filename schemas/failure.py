@@ -2,6 +2,9 @@
 
 import msgspec
 
+NOT_RESUMABLE = "upstream.not_resumable"
+"""What was delivered of an answer cannot be continued: asked again without it, another answer begins."""
+
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, tag="failure"):
     """One refusal or failure. ``status`` follows HTTP; ``param`` names the field or input that is wrong."""

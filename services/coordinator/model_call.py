@@ -1,7 +1,8 @@
 """One call of ``chat.<model>``: followed, resumed, and shown live as it streams.
 
 Input: a ``ChatRequest`` and its context. Output: the whole ``Answer``. What was received outlives an interruption, so
-that asking again continues behind it. It must not know what the answer is for.
+that asking again continues behind it, where the model's side can; elsewhere it begins anew. It must not know what the
+answer is for.
 """
 
 import logging
@@ -14,6 +15,7 @@ import msgspec
 from schemas import names
 from schemas.chat import ChatDelta, ChatItem, ChatRequest, CountRequest, TokensCounted
 from schemas.request import RequestContext
+from services.coordinator import refusal
 from services.coordinator.answer import Answer
 from shared.blobs.store import BlobStore
 from shared.bus.interface import Bus
@@ -54,12 +56,23 @@ class ModelCall:
         self._blobs = blobs
         self._request = request
         self._hear = hear
+        self._begin_anew()
+
+    async def ask(self, context: RequestContext, follow: Follow = follow) -> Answer:
+        """The whole answer. Raises what the model's side refused or failed with; asked again, it goes on."""
+        try:
+            return await self._follow(context, follow)
+        except MoontideError as error:
+            if refusal.starts_over(error):
+                self._begin_anew()
+            raise
+
+    def _begin_anew(self) -> None:
         self._answer = Answer()
         self._reasoning = 0
         self._content = 0
 
-    async def ask(self, context: RequestContext, follow: Follow = follow) -> Answer:
-        """The whole answer. Raises what the model's side refused or failed with; asked again, it continues."""
+    async def _follow(self, context: RequestContext, follow: Follow) -> Answer:
         target = CallTarget(subject=names.chat(self._request.model), context=context, policy=POLICY)
         items = follow(self._bus, self._clock, target, self._body, ChatItem)
         async with aclosing(items):

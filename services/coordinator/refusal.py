@@ -6,6 +6,7 @@ for until the run's time is over; what asking again cannot change ends the run.
 
 from typing import Literal
 
+from schemas.failure import NOT_RESUMABLE
 from shared.errors import MoontideError
 
 Kind = Literal["passing", "too_long", "permanent"]
@@ -22,11 +23,16 @@ def kind(error: MoontideError, failures: int) -> Kind:
     """``failures``: in a row, this one included."""
     if error.code in TOO_LONG:
         return "too_long"
-    if error.retryable:
+    if error.retryable or starts_over(error):
         return "passing"
     if error.status == 500 and failures >= MAX_INTERNAL_FAILURES:
         return "permanent"
     return "passing" if error.status >= 500 or error.status in PASSING_STATUS else "permanent"
+
+
+def starts_over(error: MoontideError) -> bool:
+    """Whether only what was received of an answer stands in the way: without it, the next attempt begins anew."""
+    return error.code == NOT_RESUMABLE or error.param == "resume"
 
 
 def wait_seconds(error: MoontideError, failures: int, first_seconds: float, max_seconds: float) -> float:

@@ -11,6 +11,7 @@ import msgspec
 
 from schemas.chat import ChatDelta, ChatRequest, ToolCallDelta
 from schemas.codec import decode, encode
+from schemas.failure import NOT_RESUMABLE
 from shared.errors import BadInput, Unavailable
 
 _LENGTH = struct.Struct("<I")
@@ -54,7 +55,7 @@ def join(deltas: Sequence[ChatDelta]) -> Delivered:
 
 def not_resumable() -> Unavailable:
     return Unavailable(
-        "upstream.not_resumable",
+        NOT_RESUMABLE,
         "the answer was interrupted; it is not resumable, since the model's endpoint cannot continue an answer",
         status=502,
     )
@@ -62,7 +63,7 @@ def not_resumable() -> Unavailable:
 
 def diverged() -> Unavailable:
     return Unavailable(
-        "upstream.not_resumable",
+        NOT_RESUMABLE,
         "the answer was interrupted; it is not resumable, since the endpoint answers differently when asked again",
         status=502,
     )

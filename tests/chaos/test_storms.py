@@ -1,5 +1,6 @@
 """Short storms over real processes, and each planted defect turned red. Long ones: ``make chaos-runs``."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ PATIENCE_SECONDS = 90.0
 async def test_a_mission_of_sixty_steps_survives_everybody(tmp_path: Path) -> None:
     plan = Storm(seed=7, kills=8, at_once=1, freezes=0, pause_seconds=(0.8, 2.0), models=(MODEL,))
     result = await storm(tmp_path, plan)
-    assert result["faults"] == {}, result
+    assert result["faults"] == {}, json.dumps(result)
     assert result["results_equal"]
     assert result["kills"] == 8
     assert result["steps"] >= 120

@@ -14,6 +14,7 @@ from schemas import names
 from schemas.blobs import BlobRef
 from schemas.chat import ChatDelta, ChatFinished, ChatRequest, Message, TextPart, ToolCall, ToolCallDelta, Usage
 from schemas.codec import decode, encode
+from schemas.failure import NOT_RESUMABLE
 from schemas.request import RequestContext
 from schemas.tools import (
     ToolCancelled,
@@ -30,7 +31,7 @@ from shared.bus.interface import Bus, Job, WorkQueue
 from shared.calls.interface import CallWriter
 from shared.calls.serve import serve
 from shared.clock import Clock
-from shared.errors import MoontideError
+from shared.errors import MoontideError, Unavailable
 
 MODEL = "scripted"
 TOOLS_QUEUE = WorkQueue(stream=names.STREAM_TOOLS, subjects=(names.TOOLS_ALL,), durable=names.DURABLE_TOOLS)
@@ -48,6 +49,8 @@ class Say:
     """How long it takes."""
     finish_reason: str = ""
     error: MoontideError | None = None
+    interrupted: bool = False
+    """It breaks off behind its first piece, and cannot be continued."""
     completion_tokens: int = 10
     prompt_tokens: int | None = None
 
@@ -91,6 +94,8 @@ class ScriptedModel:
         self.conversations.append(messages)
         self.in_flight += 1
         try:
+            if request.resume:
+                raise Unavailable(NOT_RESUMABLE, "this model cannot continue", status=502)
             await self._answer(self.script(messages), len(request.messages), out)
         except asyncio.CancelledError:
             self.cancelled += 1
@@ -102,7 +107,10 @@ class ScriptedModel:
         await asyncio.sleep(say.seconds)
         if say.error is not None:
             raise say.error
-        await out.send(ChatDelta(reasoning=say.reasoning, content=say.content))
+        resume = b"begun" if say.interrupted else b""
+        await out.send(ChatDelta(reasoning=say.reasoning, content=say.content, resume=resume))
+        if say.interrupted:
+            raise Unavailable("scripted.interrupted", "the answer breaks off", retry_after_seconds=0.0)
         for index, made in enumerate(say.calls):
             piece = ToolCallDelta(index=index, id=made.id, name=made.name, arguments=made.arguments)
             await out.send(ChatDelta(tool_calls=(piece,)))

@@ -4,10 +4,12 @@ from itertools import pairwise
 
 import pytest
 
-from schemas.failure import Failure
+from schemas.chat import Message, ToolCall
+from schemas.codec import decode
+from schemas.failure import NOT_RESUMABLE, Failure
 from schemas.runs import ModelFailed, RunBudget, RunWaiting
 from shared.errors import BadInput, Busy, Internal, MoontideError, Unavailable
-from tests.integration.coordinator.scripted import Say, call, in_turn
+from tests.integration.coordinator.scripted import Say, call, in_turn, words
 from tests.unit.coordinator.harbour import Harbour, sail
 
 QUOTA = Unavailable("upstream.quota", "the quota at the model's endpoint is used up", status=502)
@@ -87,6 +89,30 @@ def test_a_permanent_refusal_fails_the_run_with_its_reason() -> None:
         assert summary.failure == Failure(
             code="upstream.refused", message="not with these tools", status=400, param="tools"
         )
+
+    sail(test)
+
+
+@pytest.mark.parametrize("calls", [(), (call("look_up"),)])
+def test_an_answer_that_breaks_off_and_cannot_be_continued_is_asked_for_anew(calls: tuple[ToolCall, ...]) -> None:
+    async def test(harbour: Harbour) -> None:
+        broken, whole = Say("half of", interrupted=True), Say("all of it", calls)
+        run_id = await run(harbour, [broken, whole, Say("all of it")])
+        summary = await harbour.ended(run_id)
+        assert summary.status == "finished"
+        assert summary.answer is not None
+        answer = decode(await harbour.blobs.resolve(summary.answer), Message)
+        assert words(answer) == "all of it"
+        assert [event.failure.code for event in await harbour.events(run_id, ModelFailed)] == [NOT_RESUMABLE]
+
+    sail(test)
+
+
+def test_a_model_that_does_not_know_what_another_one_began_is_asked_for_anew() -> None:
+    async def test(harbour: Harbour) -> None:
+        unknown = BadInput("chat.bad_resume", "resume is not what this model has sent", param="resume")
+        run_id = await run(harbour, failing(unknown, 1))
+        assert (await harbour.ended(run_id)).status == "finished"
 
     sail(test)
 
