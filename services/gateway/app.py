@@ -7,11 +7,12 @@ terminal records.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from aiohttp import web
 
+from services.gateway.beside import beside
 from services.gateway.chat import Chats, Follow
 from services.gateway.chat_handlers import ChatHandlers
 from services.gateway.chat_request import ChatRequests
@@ -68,7 +69,7 @@ async def serving(config: GatewayConfig, process: Process, follow: Follow) -> As
         await runner.setup()
         try:
             port = await _listen(runner, config)
-            async with _collecting(process.blobs, process.clock, config):
+            async with beside(_collect(process.blobs, process.clock, config), "collect blobs"):
                 yield port
         finally:
             handlers.draining = True
@@ -153,19 +154,8 @@ def _write_whole(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-@asynccontextmanager
-async def _collecting(blobs: BlobStore, clock: Clock, config: GatewayConfig) -> AsyncIterator[None]:
-    """Removes expired blobs now and then, as long as the block runs."""
-    task = asyncio.create_task(_collect(blobs, clock, config), name="collect blobs")
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
 async def _collect(blobs: BlobStore, clock: Clock, config: GatewayConfig) -> None:
+    """Removes expired blobs now and then."""
     lifetimes = Lifetimes(
         blob_seconds=config.blob_lifetime_seconds,
         derived_seconds=config.record_lifetime_seconds,

@@ -7,9 +7,10 @@ that is said, once for each state of the file. It must not know who asks.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+from services.gateway.beside import beside
 from shared.clock import Clock
 from shared.errors import BadInput, Internal
 from shared.keys import KEYS_FILE_MAX_BYTES, KeysFile, parse
@@ -57,13 +58,8 @@ class KeysWatch:
 
     @asynccontextmanager
     async def running(self, interval_seconds: float) -> AsyncIterator[None]:
-        task = asyncio.create_task(self._run(interval_seconds), name="watch keys")
-        try:
+        async with beside(self._run(interval_seconds), "watch keys"):
             yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     async def _run(self, interval_seconds: float) -> None:
         while True:

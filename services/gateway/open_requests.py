@@ -4,13 +4,13 @@ Input: requests as they come and go. Output: their connections, closed. What a l
 affair: a chat is cancelled, a run goes on.
 """
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 
 from aiohttp import web
 
+from services.gateway.beside import beside
 from services.gateway.event_stream import drop
 from services.gateway.keys import Keys
 from shared.clock import Clock
@@ -36,13 +36,8 @@ class OpenRequests:
     @asynccontextmanager
     async def watched(self, interval_seconds: float) -> AsyncIterator[None]:
         """Looks at every open request's key now and then, as long as the block runs."""
-        task = asyncio.create_task(self._watch(interval_seconds), name="watch open requests")
-        try:
+        async with beside(self._watch(interval_seconds), "watch open requests"):
             yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     async def _watch(self, interval_seconds: float) -> None:
         while True:
