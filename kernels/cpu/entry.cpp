@@ -104,8 +104,8 @@ MOONTIDE_API int64_t moontide_weighted_sum(int64_t isa, const void* x, const voi
     return 0;
 }
 
-MOONTIDE_API int64_t moontide_layer(int64_t isa, const LayerWeights* weights, const LayerInput* input) {
-    return guarded([&] { return run_layer(*table(isa), *weights, *input); });
+MOONTIDE_API int64_t moontide_layers(int64_t isa, const LayerWeights* const* layers, int64_t count, const LayerInput* input) {
+    return guarded([&] { return run_layers(*table(isa), layers, count, *input); });
 }
 
 MOONTIDE_API int64_t moontide_draws(int64_t isa, DrawRow* rows, int64_t count) {

@@ -163,8 +163,6 @@ class Layer {
     }
 };
 
-}  // namespace
-
 int64_t run_layer(const Table& table, const LayerWeights& weights, const LayerInput& input) {
     if (weights.chosen > MOST_CHOSEN || weights.chosen > weights.down.count) return OUT_OF_RANGE;
     for (int64_t row = 0; row < input.rows; ++row)
@@ -173,3 +171,16 @@ int64_t run_layer(const Table& table, const LayerWeights& weights, const LayerIn
 }
 
 }  // namespace moontide
+}  // namespace
+
+int64_t run_layers(const Table& table, const LayerWeights* const* layers, int64_t count, LayerInput input) {
+    for (int64_t layer = 0; layer < count; ++layer) {
+        const LayerWeights& weights = *layers[layer];
+        if (const int64_t wrong = run_layer(table, weights, input)) return wrong;
+        const int64_t positions = input.pages * input.page, width = weights.rank + weights.rope;
+        input.pool = static_cast<char*>(input.pool) + positions * width * (weights.is_bf16 ? 2 : 4);
+        input.h = input.out;
+    }
+    return 0;
+}
+

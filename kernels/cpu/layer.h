@@ -1,4 +1,4 @@
-// A whole decoder layer in one call, so that a decode step is not spent on calling: `shared/model/decoder.py` says what
+// Whole decoder layers in one call, so that a decode step is not spent on calling: `shared/model/decoder.py` says what
 // it computes, and it gives the same bits, since it is the same operations in the same order.
 #pragma once
 #include "jobs.h"
@@ -19,15 +19,16 @@ struct LayerWeights {
 
 struct LayerInput {
     const void* h;               // [T, D]
-    void* out;                   // [T, D], another place
+    void* out;                   // [T, D], may be the same place
     const float *cosine, *sine;  // [T, P / 2]
     const int64_t* slots;        // [T]: where in the pool a row's latent goes
     const int32_t* tables;
     const int64_t *owners, *positions;
-    void* pool;  // [pages, page, R + P]
+    void* pool;  // [layers, pages, page, R + P]
     int64_t rows, page, pages, table_rows, table_row;
 };
 
-int64_t run_layer(const Table& table, const LayerWeights& weights, const LayerInput& input);
+// One after another: each reads what the one before wrote.
+int64_t run_layers(const Table& table, const LayerWeights* const* layers, int64_t count, LayerInput input);
 
 }  // namespace moontide

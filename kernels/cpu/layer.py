@@ -1,9 +1,10 @@
-"""A whole decoder layer by one call of the compiled library: the structs of ``layer.h``, filled in once.
+"""Whole decoder layers by one call of the compiled library: the structs of ``layer.h``, filled in once.
 
-Input: ``kernels.layer.Layer``. Output: ``WholeLayer``, or None for weights that the call does not take.
+Input: ``kernels.layer.Layer``. Output: ``WholeLayer``, ``WholeLayers``; ``takes`` says which weights the call knows.
 """
 
 import ctypes
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -58,24 +59,43 @@ class WholeLayer:
     """Keeps the tensors that the struct points to."""
 
     def __init__(self, library: ctypes.CDLL, isa: int, layer: Layer) -> None:
-        self._library, self._isa, self._layer = library, isa, layer
-        self._dtype, self._width = layer.input_norm.dtype, _rank(layer) + layer.rope
-        self._hidden = len(layer.input_norm)
-        self._weights = _filled(layer)
+        self.library, self.isa, self.layer = library, isa, layer
+        self.dtype, self.hidden, self.rope = layer.input_norm.dtype, len(layer.input_norm), layer.rope
+        self.width = _rank(layer) + layer.rope
+        self.weights = _filled(layer)
 
     def __call__(self, h: Tensor, rows: Rows, latents: Tensor) -> Tensor:
         """[T, D] to [T, D]; ``latents`` [pages, PAGE, R + P] is written at the rows' slots."""
+        return WholeLayers([self])(h, rows, latents.unsqueeze(0))
+
+
+class WholeLayers:
+    """Layers in a row: after one of them the caches hold its weights, and what Python needs for a call is far away."""
+
+    def __init__(self, layers: Sequence[WholeLayer]) -> None:
+        kinds = {(one.isa, one.dtype, one.hidden, one.width, one.rope) for one in layers}
+        if len(kinds) != 1:
+            raise ValueError("layers of one shape are expected")
+        self._layers, self._library = tuple(layers), layers[0].library
+        (self._isa, self._dtype, self._hidden, self._width, self._rope) = kinds.pop()
+        self._weights = (_POINTER * len(layers))(*(ctypes.addressof(one.weights) for one in layers))
+
+    def __call__(self, h: Tensor, rows: Rows, latents: Tensor) -> Tensor:
+        """[T, D] to [T, D]; ``latents`` [layers, pages, PAGE, R + P] is written at the rows' slots."""
         count = len(h)
         if h.shape != (count, self._hidden) or h.dtype != self._dtype or not h.is_contiguous():
             raise ValueError(f"contiguous rows [T, {self._hidden}] in {self._dtype} are expected")
-        if latents.shape[2] != self._width or latents.dtype != self._dtype or not latents.is_contiguous():
-            raise ValueError(f"contiguous pages [pages, PAGE, {self._width}] in {self._dtype} are expected")
-        _check(rows, count, self._layer.rope)
+        wanted = len(self._layers), self._width, self._dtype
+        if (len(latents), latents.shape[3], latents.dtype) != wanted or not latents.is_contiguous():
+            raise ValueError(
+                f"contiguous pages of {wanted[0]} layers [pages, PAGE, {wanted[1]}] in {wanted[2]} are expected"
+            )
+        _check(rows, count, self._rope)
         result = torch.empty_like(h)
         tensors = h, result, rows.cos, rows.sin, rows.slots, rows.tables, rows.owners, rows.positions, latents
         places = [tensor.data_ptr() for tensor in tensors]
-        given = _Input(*places, count, latents.shape[1], len(latents), *rows.tables.shape)
-        checked(self._library.moontide_layer(self._isa, ctypes.byref(self._weights), ctypes.byref(given)))
+        given = _Input(*places, count, latents.shape[2], latents.shape[1], *rows.tables.shape)
+        checked(self._library.moontide_layers(self._isa, self._weights, len(self._layers), ctypes.byref(given)))
         return result
 
 

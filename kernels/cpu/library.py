@@ -19,7 +19,7 @@ _SIGNATURES = {
     "moontide_rms_norm": [_NUMBER] + 3 * [_POINTER] + 3 * [_NUMBER] + [_FLOAT, _NUMBER],
     "moontide_rotate": [_NUMBER] + 4 * [_POINTER] + 6 * [_NUMBER],
     "moontide_weighted_sum": [_NUMBER] + 3 * [_POINTER] + 4 * [_NUMBER],
-    "moontide_layer": [_NUMBER] + 2 * [_POINTER],
+    "moontide_layers": [_NUMBER, _POINTER, _NUMBER, _POINTER],
     "moontide_draws": [_NUMBER, _POINTER, _NUMBER],
     "moontide_pack": 2 * [_POINTER] + 6 * [_NUMBER],
     "moontide_pack_int4": 4 * [_POINTER] + 5 * [_NUMBER],

@@ -8,7 +8,7 @@ Letters: T rows, D hidden size, W vocabulary. Module names are the released tens
 import torch
 from torch import Tensor, nn
 
-from kernels.cpu.layer import WholeLayer
+from kernels.cpu.layer import WholeLayer, WholeLayers
 from kernels.layer import Rows
 from shared.model.attention import LatentAttention
 from shared.model.batch import ForwardBatch
@@ -31,26 +31,25 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         dense = config.is_dense(layer)
         self.mlp = SwiGLU(config.hidden_size, config.intermediate_size) if dense else MixtureOfExperts(config)
-        self._whole: WholeLayer | None = None
+        self.whole: WholeLayer | None = None
 
     def forward(self, h: Tensor, cos: Tensor, sin: Tensor, batch: ForwardBatch, latents: Tensor) -> Tensor:
-        if self._whole is not None:
-            rows = Rows(cos, sin, batch.slots, batch.tables, batch.owners, batch.positions)
-            return self._whole(h, rows, latents)
+        if self.whole is not None:
+            return self.whole(h, _rows(cos, sin, batch), latents)
         h = h + self.self_attn(self.input_layernorm(h), cos, sin, batch, latents)
         return h + self.mlp(self.post_attention_layernorm(h))
 
     def join(self) -> None:
         """From now on in one call, where the kernels have that. The weights are prepared."""
-        self._whole = whole(self)
+        self.whole = whole(self)
 
     def part(self) -> None:
         """Operation by operation again."""
-        self._whole = None
+        self.whole = None
 
     @property
     def is_whole(self) -> bool:
-        return self._whole is not None
+        return self.whole is not None
 
     @property
     def is_here(self) -> bool:
@@ -80,6 +79,7 @@ class TextModel(nn.Module):
         self.model = Decoder(config, config.rms_norm_eps if latent_eps is None else latent_eps)
         self.lm_head: AnyLinear = Linear(config.hidden_size, config.vocab_size)
         self._rotary: RotaryTable | None = None
+        self._wholes: WholeLayers | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -96,9 +96,17 @@ class TextModel(nn.Module):
         return [layer for layer in self.model.layers if isinstance(layer, DecoderLayer) and layer.is_here]
 
     def join(self) -> None:
-        """Each layer in one call, where the kernels have that. The weights are prepared."""
+        """All layers in one call, where the kernels have that. The weights are prepared."""
         for layer in self.layers:
             layer.join()
+        wholes = [layer.whole for layer in self.layers if layer.whole is not None]
+        self._wholes = WholeLayers(wholes) if wholes and len(wholes) == len(self.layers) else None
+
+    def part(self) -> None:
+        """Operation by operation again."""
+        self._wholes = None
+        for layer in self.layers:
+            layer.part()
 
     def new_pool(self, pages: int) -> PagePool:
         """Pages for the layers that are here."""
@@ -117,8 +125,11 @@ class TextModel(nn.Module):
         if len(h) != batch.rows or batch.pages_end > pool.pages:
             raise ValueError(f"{len(h)} rows for {batch.rows}, pages to {batch.pages_end} of {pool.pages}")
         cos, sin = self.rotary(batch.positions + offset)
-        for layer, latents in zip(self.layers, pool.latents, strict=True):
-            h = layer(h, cos, sin, batch, latents)
+        if self._wholes is not None:
+            h = self._wholes(h, _rows(cos, sin, batch), pool.latents)
+        else:
+            for layer, latents in zip(self.layers, pool.latents, strict=True):
+                h = layer(h, cos, sin, batch, latents)
         return h if self.model.norm.weight.is_meta else self.model.norm(h)
 
     def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,3 +146,7 @@ class TextModel(nn.Module):
     def _a_norm(self) -> Tensor:
         norms = [layer.input_layernorm for layer in self.layers] + [self.model.norm]
         return next((norm.weight for norm in norms if not norm.weight.is_meta), self.model.embed_tokens.weight)
+
+
+def _rows(cos: Tensor, sin: Tensor, batch: ForwardBatch) -> Rows:
+    return Rows(cos, sin, batch.slots, batch.tables, batch.owners, batch.positions)

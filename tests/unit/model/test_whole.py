@@ -1,4 +1,4 @@
-"""A decoder layer in one call gives the bits of its operations one by one, with every instruction set here."""
+"""Decoder layers in one call give the bits of its operations one by one, with every instruction set here."""
 
 from pathlib import Path
 from typing import Literal
@@ -42,7 +42,7 @@ def outcomes(text: TextModel, sizes: tuple[int, ...]) -> list[Tensor]:
 @pytest.mark.parametrize("kind", KINDS, ids=" ".join)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=("bf16", "f32"))
 @torch.inference_mode()
-def test_a_whole_layer_gives_the_bits_of_its_operations(
+def test_whole_layers_give_the_bits_of_their_operations(
     implementation: str, kind: tuple[str, Literal["int4", "bf16"]], dtype: torch.dtype, tmp_path: Path
 ) -> None:
     preset, experts = kind
@@ -51,8 +51,7 @@ def test_a_whole_layer_gives_the_bits_of_its_operations(
     assert all(layer.is_whole for layer in text.layers)
     for sizes in ((1,), (5, 1, 2), (130, 3)):
         at_once = outcomes(text, sizes)
-        for layer in text.layers:
-            layer.part()
+        text.part()
         one_by_one = outcomes(text, sizes)
         text.join()
         for fast, plain in zip(at_once, one_by_one, strict=True):
