@@ -58,8 +58,9 @@ MOONTIDE_API int64_t moontide_products(int64_t isa, const int64_t* shape, const 
                                        const void* x, void* out, int64_t rows, int64_t outputs, int64_t x_row,
                                        int64_t x_matrix, int64_t out_row, int64_t out_matrix, int64_t flags) {
     return guarded([&] {
-        table(isa)->products({matrices(shape, values, scales), x, out, rows, outputs, x_row, x_matrix, out_row, out_matrix,
-                              (flags & 1) != 0, (flags & 2) != 0, (flags & 4) != 0});
+        const Products job{matrices(shape, values, scales), x, out, rows, outputs, x_row, x_matrix, out_row, out_matrix,
+                           (flags & 1) != 0, (flags & 2) != 0, (flags & 4) != 0};
+        table(isa)->products(&job, 1);
         return 0;
     });
 }

@@ -98,7 +98,7 @@ struct DrawRow {
 
 // Of one instruction set.
 struct Table {
-    void (*products)(const Products&);
+    void (*products)(const Products* jobs, int64_t count);  // none needs another
     void (*experts)(const Experts&, const int64_t* order, const int64_t* first);
     void (*attention)(const Attention&);
     void (*rms_norm)(const Rows&);

@@ -33,6 +33,7 @@ class Layer {
 
     int64_t run() {
         norm(in.h, w.input_norm, x, w.hidden, w.hidden, w.eps);
+        down();
         write_latents();
         queries();
         const Attention job{query, in.pool, in.tables, in.owners, in.positions, attended, in.rows, w.heads, width,
@@ -84,9 +85,15 @@ class Layer {
         t.rms_norm({from, weight, nullptr, to, in.rows, 1, columns, from_row, 0, columns, 0, eps, narrow});
     }
 
+    Products job(const Matrices& weight, const void* from, void* to, int64_t outputs, int64_t from_row,
+                 int64_t from_matrix, int64_t to_row, int64_t to_matrix) const {
+        return {weight, from, to, in.rows, outputs, from_row, from_matrix, to_row, to_matrix, narrow, narrow, false};
+    }
+
     void product(const Matrices& weight, const void* from, void* to, int64_t outputs, int64_t from_row,
                  int64_t from_matrix, int64_t to_row, int64_t to_matrix) const {
-        t.products({weight, from, to, in.rows, outputs, from_row, from_matrix, to_row, to_matrix, narrow, narrow, false});
+        const Products one = job(weight, from, to, outputs, from_row, from_matrix, to_row, to_matrix);
+        t.products(&one, 1);
     }
 
     void rotate(const void* from, void* to, int64_t slots, int64_t from_row, int64_t from_slot, int64_t to_row,
@@ -98,10 +105,19 @@ class Layer {
         t.add({one, other, nullptr, to, in.rows, 1, w.hidden, w.hidden, 0, w.hidden, 0, 0.0f, narrow});
     }
 
+    void* raw_latents() const { return at(latents, in.rows * width); }
+    void* raw_low() const { return at(low, in.rows * w.query_rank); }
+
+    // Latents, and what queries are made from.
+    void down() const {
+        const Products both[] = {job(w.latent, x, raw_latents(), width, w.hidden, 0, width, 0),
+                                 job(w.query_down, x, raw_low(), w.query_rank, w.hidden, 0, w.query_rank, 0)};
+        t.products(both, w.query_down.values ? 2 : 1);
+    }
+
     // What is cached: the normalised latent and the rotated key part, each row at its slot.
     void write_latents() const {
-        void* both = at(latents, in.rows * width);
-        product(w.latent, x, both, width, w.hidden, 0, width, 0);
+        void* both = raw_latents();
         t.rms_norm({both, w.latent_norm, nullptr, latents, in.rows, 1, w.rank, width, 0, width, 0, w.latent_eps, narrow});
         rotate(at(both, w.rank), at(latents, w.rank), 1, width, 0, width, 0);
         for (int64_t row = 0; row < in.rows; ++row)
@@ -112,9 +128,7 @@ class Layer {
         const void* from = x;
         int64_t columns = w.hidden;
         if (w.query_down.values) {
-            void* down = at(low, in.rows * w.query_rank);
-            product(w.query_down, x, down, w.query_rank, w.hidden, 0, w.query_rank, 0);
-            norm(down, w.query_norm, low, w.query_rank, w.query_rank, w.latent_eps);
+            norm(raw_low(), w.query_norm, low, w.query_rank, w.query_rank, w.latent_eps);
             from = low;
             columns = w.query_rank;
         }
@@ -131,7 +145,8 @@ class Layer {
 
     int64_t mixture() const {
         const int64_t experts = w.down.count;
-        t.products({w.router, x, scores, in.rows, experts, w.hidden, 0, experts, 0, narrow, false, true});
+        const Products scoring{w.router, x, scores, in.rows, experts, w.hidden, 0, experts, 0, narrow, false, true};
+        t.products(&scoring, 1);
         for (int64_t row = 0; row < in.rows; ++row) choose(scores + row * experts, parts + row * w.chosen, chosen + row * w.chosen);
         const Experts job{w.gate_up, w.down, x, chosen, inner, mixed, in.rows, w.chosen, w.hidden, w.hidden, narrow};
         if (const int64_t wrong = checked_experts(t, job)) return wrong;
@@ -170,7 +185,6 @@ int64_t run_layer(const Table& table, const LayerWeights& weights, const LayerIn
     return Layer(table, weights, input).run();
 }
 
-}  // namespace moontide
 }  // namespace
 
 int64_t run_layers(const Table& table, const LayerWeights* const* layers, int64_t count, LayerInput input) {
@@ -184,3 +198,4 @@ int64_t run_layers(const Table& table, const LayerWeights* const* layers, int64_
     return 0;
 }
 
+}  // namespace moontide

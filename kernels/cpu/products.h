@@ -144,43 +144,66 @@ inline const float* widen_rows(const void* x, int64_t rows, int64_t row, int64_t
     return wide;
 }
 
-template <class X> void products_of(const Products& job) {
-    constexpr int64_t CHUNK = 96;  // rows of an item
+constexpr int64_t CHUNK = 96;  // rows of an item
+
+inline int64_t items_of(const Products& job) {
+    return job.weight.count * job.weight.blocks * ((job.rows + CHUNK - 1) / CHUNK);
+}
+
+template <class X> void product_item(const Products& job, int64_t item) {
     const int64_t chunks = (job.rows + CHUNK - 1) / CHUNK;
-    for_each_item(job.weight.count * job.weight.blocks * chunks, [&](int64_t item) {
-        const int64_t first = item % chunks * CHUNK, block = item / chunks % job.weight.blocks;
-        const int64_t matrix = item / chunks / job.weight.blocks;
-        const int64_t count = job.rows - first < CHUNK ? job.rows - first : CHUNK;
-        const X* rows[CHUNK];
-        for (int64_t r = 0; r < count; ++r)
-            rows[r] = static_cast<const X*>(job.x) + (first + r) * job.x_row + matrix * job.x_matrix;
-        const BlockProduct<X> product{job.weight.block(matrix, block), job.weight.scale(matrix, block),
-                                      job.weight.columns, rows, count};
-        product.run(job.weight.format, [&](int64_t row, int panel, const F (&sum)[Isa::WIDE]) {
-            const int64_t base = (first + row) * job.out_row + matrix * job.out_matrix;
-            for (int p = 0; p < Isa::WIDE; ++p) {
-                const int64_t column = block * BLOCK + (panel + p) * LANES;
-                if (column >= job.outputs) return;
-                const F value = job.sigmoid ? sigmoid(sum[p]) : sum[p];
-                put(at(job.out, job.out_bf16, base + column), job.out_bf16, value, job.outputs - column);
-            }
-        });
+    const int64_t first = item % chunks * CHUNK, block = item / chunks % job.weight.blocks;
+    const int64_t matrix = item / chunks / job.weight.blocks;
+    const int64_t count = job.rows - first < CHUNK ? job.rows - first : CHUNK;
+    const X* rows[CHUNK];
+    for (int64_t r = 0; r < count; ++r)
+        rows[r] = static_cast<const X*>(job.x) + (first + r) * job.x_row + matrix * job.x_matrix;
+    const BlockProduct<X> product{job.weight.block(matrix, block), job.weight.scale(matrix, block),
+                                  job.weight.columns, rows, count};
+    product.run(job.weight.format, [&](int64_t row, int panel, const F (&sum)[Isa::WIDE]) {
+        const int64_t base = (first + row) * job.out_row + matrix * job.out_matrix;
+        for (int p = 0; p < Isa::WIDE; ++p) {
+            const int64_t column = block * BLOCK + (panel + p) * LANES;
+            if (column >= job.outputs) return;
+            const F value = job.sigmoid ? sigmoid(sum[p]) : sum[p];
+            put(at(job.out, job.out_bf16, base + column), job.out_bf16, value, job.outputs - column);
+        }
+    });
+}
+
+// Products that do not need each other share out their items at once: one wait instead of several.
+template <class X> void products_of(const Products* jobs, int64_t count) {
+    int64_t items = 0;
+    for (int64_t i = 0; i < count; ++i) items += items_of(jobs[i]);
+    for_each_item(items, [&](int64_t item) {
+        const Products* job = jobs;
+        for (; item >= items_of(*job); ++job) item -= items_of(*job);
+        product_item<X>(*job, item);
     });
 }
 
 inline bool pairs_of(const Matrices& weight, bool x_bf16) { return Isa::DOT && x_bf16 && weight.format != F32; }
 
-void run_products(const Products& job) {
+void run_widened(Products job) {
+    job.x = widen_rows(job.x, job.rows, job.x_row, job.weight.count, job.x_matrix, job.weight.columns);
+    job.x_bf16 = false;
+    job.x_row = job.weight.count * job.weight.columns;
+    job.x_matrix = job.weight.columns;
+    products_of<float>(&job, 1);
+}
+
+void run_products(const Products* jobs, int64_t count) {
+    bool pairs = true, wide = true;
+    for (int64_t i = 0; i < count; ++i) {
+        pairs = pairs && pairs_of(jobs[i].weight, jobs[i].x_bf16);
+        wide = wide && !jobs[i].x_bf16;
+    }
 #ifdef MOONTIDE_DOT
-    if (pairs_of(job.weight, job.x_bf16)) return products_of<bf16>(job);
+    if (pairs) return products_of<bf16>(jobs, count);
 #endif
-    if (!job.x_bf16) return products_of<float>(job);
-    Products wide = job;
-    wide.x = widen_rows(job.x, job.rows, job.x_row, job.weight.count, job.x_matrix, job.weight.columns);
-    wide.x_bf16 = false;
-    wide.x_row = job.weight.count * job.weight.columns;
-    wide.x_matrix = job.weight.columns;
-    products_of<float>(wide);
+    if (wide) return products_of<float>(jobs, count);
+    if (count == 1) return run_widened(*jobs);
+    for (int64_t i = 0; i < count; ++i) run_products(jobs + i, 1);
 }
 
 // Assignments of one expert lie together in `order`, those of expert e from first[e] on.
