@@ -4,7 +4,8 @@ A real broker and real processes: two coordinators, two tools, both ways to a mo
 run first; then several missions at once, with ``kill -9`` of one process after the other at random moments, until there
 were ``KILLS`` of them and every mission has ended. Then: the same results as undisturbed, no recorded model call asked
 again, no effect with an idempotency key twice, effects without one reported where they happened twice, intent recorded
-before every effect, one terminal record each, and a clean audit. ``BREAK`` plants a defect that must be noticed.
+before every effect, one terminal record each, and a clean audit. Last an owner is frozen in the middle of an append,
+which random moments seldom meet. ``BREAK`` plants a defect that must be noticed.
 Progress on the way; the last line is one JSON object; exit code 1 on a fault.
 """
 
@@ -32,6 +33,7 @@ from tests.chaos.broken import BREAKS
 from tests.chaos.client import Client
 from tests.chaos.evidence import findings, record_of, rows
 from tests.chaos.fleet import Fleet, Options
+from tests.chaos.freeze import freeze
 from tests.chaos.verdict import Faults, judge, percentile, takeover_seconds
 from tests.endpoints.agent import MODEL
 from tests.missions import pier, repository
@@ -44,6 +46,8 @@ WEIGHTS = {
 RUN_SECONDS = 900.0
 QUIET_SECONDS = 300.0
 RECORDED_SECONDS = 10.0
+MOST_FAULTS = 8
+"""In words, in the last line."""
 FREEZE_SECONDS = 20.0
 """Longer than a lease lasts and its end is noticed: the frozen owner wakes up to runs of somebody else."""
 
@@ -258,7 +262,7 @@ async def _verdict(storming: Storming, calm: dict[str, Results], started: float)
         "takeover_p99_seconds": round(percentile(takeovers, 0.99), 2),
         "seconds": round(time.monotonic() - started, 1),
         "faults": {kind: len(words) for kind, words in faults.found.items() if words},
-        "first_faults": [words for kind in faults.found.values() for words in kind][:8],
+        "first_faults": [words for kind in faults.found.values() for words in kind][:MOST_FAULTS],
     }
 
 
@@ -274,9 +278,19 @@ async def _equals(fleet: Fleet, run_id: str, label: str, wanted: Results, faults
     return False
 
 
+async def storm_and_freeze(folder: Path, plan: Storm) -> dict[str, Any]:
+    result = await storm(folder / "storm", plan)
+    say("an owner is frozen in the middle of an append")
+    frozen = await freeze(folder / "freeze", "before", 4, 0.0, fenced=plan.broken != "no-fencing")
+    if frozen["faults"]:
+        result["faults"]["frozen"] = len(frozen["faults"])
+        result["first_faults"] += frozen["faults"][:MOST_FAULTS]
+    return result
+
+
 def run(plan: Storm) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="moontide-runs-") as folder:
-        return asyncio.run(storm(Path(folder), plan))
+        return asyncio.run(storm_and_freeze(Path(folder), plan))
 
 
 def main() -> int:
