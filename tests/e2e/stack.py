@@ -97,7 +97,11 @@ class Stack:
             client.close()
 
     def model(self) -> str:
-        return requests.get(f"{self.url}/v1/models", timeout=10).json()["data"][0]["id"]
+        """The one that is served; waited for, since a service that was killed or frozen is not listed for a while."""
+        return wait_until(self._models, 20, "a model that is listed")[0]
+
+    def _models(self) -> list[str]:
+        return [model["id"] for model in requests.get(f"{self.url}/v1/models", timeout=10).json()["data"]]
 
     def pid(self, needle: str) -> int:
         """The pid of the one child whose command line contains ``needle``."""
@@ -123,6 +127,13 @@ class Stack:
             return requests.get(f"{self.url}/readyz", timeout=2).status_code == 200
         except requests.RequestException:
             return False
+
+    def answers(self) -> bool:
+        """Whether a chat gets through right now: readiness is looked at now and then, and may be of a moment ago."""
+        request = {"model": self.model(), "messages": [{"role": "user", "content": "ok"}], "max_tokens": 1}
+        with suppress(requests.RequestException):
+            return requests.post(f"{self.url}/v1/chat/completions", json=request, timeout=20).status_code == 200
+        return False
 
     def trace(self, trace_id: str) -> dict[str, Any] | None:
         reply = requests.get(f"{self.url}/v1/traces/{trace_id}", timeout=10)

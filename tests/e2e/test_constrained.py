@@ -43,7 +43,7 @@ def test_a_kill_in_the_middle_of_the_arguments_changes_no_character(stack: Stack
     undisturbed = arguments(stack, request)
     jsonschema.Draft202012Validator(LONG).validate(json.loads(undisturbed[0]))
     assert arguments(stack, request, victim) == undisturbed
-    wait_until(stack.is_ready, 20, "readiness after the restart")
+    wait_until(stack.answers, 30, "an answer after the restart")
 
 
 def arguments(stack: Stack, request: dict[str, Any], victim: str = "") -> list[str]:
