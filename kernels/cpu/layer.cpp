@@ -32,19 +32,14 @@ class Layer {
     }
 
     int64_t run() {
-        expect(w.latent);
         norm(in.h, w.input_norm, x, w.hidden, w.hidden, w.eps);
-        expect(w.query);
         down();
         write_latents();
         queries();
-        expect(w.values);
         const Attention job{query, in.pool, in.tables, in.owners, in.positions, attended, in.rows, w.heads, width,
                             w.rank, in.page, in.pages, in.table_row, w.scale, narrow};
         if (const int64_t wrong = checked_attention(t, job, in.table_rows)) return wrong;
-        expect(w.out);
         product(w.values, attended, values, w.value, w.heads * w.rank, w.rank, w.heads * w.value, w.value);
-        expect(w.router.values ? w.router : w.gate_up);
         product(w.out, values, branch, w.hidden, w.heads * w.value, 0, w.hidden, 0);
         add(in.h, branch, in.out);
         norm(in.out, w.inner_norm, x, w.hidden, w.hidden, w.eps);
@@ -85,8 +80,6 @@ class Layer {
     }
 
     void* at(void* base, int64_t index) const { return static_cast<char*>(base) + index * element; }
-
-    void expect(const Matrices& next) const { moontide::expect(next.values, next.block_bytes() * next.blocks * next.count); }
 
     void norm(const void* from, const void* weight, void* to, int64_t columns, int64_t from_row, float eps) const {
         t.rms_norm({from, weight, nullptr, to, in.rows, 1, columns, from_row, 0, columns, 0, eps, narrow});
@@ -139,7 +132,6 @@ class Layer {
             from = low;
             columns = w.query_rank;
         }
-        expect(w.keys);
         product(w.query, from, raw, w.heads * head, columns, 0, w.heads * head, 0);
         product(w.keys, raw, query, w.rank, w.heads * head, head, w.heads * width, width);
         rotate(at(raw, w.nope), at(query, w.rank), w.heads, w.heads * head, head, w.heads * width, width);
@@ -154,15 +146,14 @@ class Layer {
     int64_t mixture() const {
         const int64_t experts = w.down.count;
         const Products scoring{w.router, x, scores, in.rows, experts, w.hidden, 0, experts, 0, narrow, false, true};
-        if (w.shared_down.values) expect(w.shared_gate_up);
         t.products(&scoring, 1);
         for (int64_t row = 0; row < in.rows; ++row) choose(scores + row * experts, parts + row * w.chosen, chosen + row * w.chosen);
-        if (w.shared_down.values)
-            if (const int64_t wrong = swiglu(w.shared_gate_up, w.shared_down, shared)) return wrong;
         const Experts job{w.gate_up, w.down, x, chosen, inner, mixed, in.rows, w.chosen, w.hidden, w.hidden, narrow};
         if (const int64_t wrong = checked_experts(t, job)) return wrong;
         t.weighted_sum({mixed, parts, nullptr, branch, in.rows, w.chosen, w.hidden, 0, 0, w.hidden, 0, 0.0f, narrow});
-        if (w.shared_down.values) add(branch, shared, branch);
+        if (!w.shared_down.values) return 0;
+        if (const int64_t wrong = swiglu(w.shared_gate_up, w.shared_down, shared)) return wrong;
+        add(branch, shared, branch);
         return 0;
     }
 

@@ -15,8 +15,6 @@ namespace {
 
 constexpr auto SPIN = std::chrono::microseconds(1000);  // the next call of a forward, or the draw of its tokens, comes sooner
 constexpr int64_t MOST_THREADS = 256;
-constexpr int64_t EXPECTED = 256 << 10;  // bytes: about what a thread fetches while others attend or choose experts
-constexpr int64_t LINE = 64, FETCHED = 8 * LINE;  // bytes at once: an open job is seen soon
 
 inline void relax() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -43,18 +41,11 @@ class Pool {
         if (sleeping_.load(std::memory_order_seq_cst) > 0) wake_.notify_all();
         work();
         for (int64_t spins = 0; done_.load(std::memory_order_acquire) < items; ++spins)
-            if (spins < 4096) fetch(); else std::this_thread::yield();
-    }
-
-    void expect(const char* from, int64_t bytes) {
-        expected_end_.store(0, std::memory_order_relaxed);
-        expected_.store(reinterpret_cast<intptr_t>(from), std::memory_order_relaxed);
-        expected_end_.store(reinterpret_cast<intptr_t>(from) + (bytes < EXPECTED ? bytes : EXPECTED), std::memory_order_relaxed);
+            if (spins < 4096) relax(); else std::this_thread::yield();
     }
 
   private:
     std::atomic<int64_t> ticket_{0}, done_{0}, sleeping_{0};
-    std::atomic<intptr_t> expected_{0}, expected_end_{0};
     void (*body_)(void*, int64_t) = nullptr;
     void* data_ = nullptr;
     int64_t generation_ = 0, started_ = 0;
@@ -62,14 +53,6 @@ class Pool {
     std::condition_variable wake_;
 
     static bool open(int64_t ticket) { return (ticket & 0xFFFFF) < (ticket >> 20 & 0xFFFFF); }
-
-    // Two threads may fetch the same, or nothing: fetching changes no value, and never faults.
-    void fetch() {
-        const intptr_t from = expected_.load(std::memory_order_relaxed);
-        if (from >= expected_end_.load(std::memory_order_relaxed)) return relax();
-        expected_.store(from + FETCHED, std::memory_order_relaxed);
-        for (int64_t i = 0; i < FETCHED; i += LINE) __builtin_prefetch(reinterpret_cast<const char*>(from + i), 0, 2);
-    }
 
     void work() {
         int64_t ticket = ticket_.load(std::memory_order_acquire);
@@ -93,7 +76,7 @@ class Pool {
                     work();
                     since = std::chrono::steady_clock::now();
                 }
-                fetch();
+                relax();
             }
             if (std::chrono::steady_clock::now() - since > SPIN) {
                 sleep(index);
@@ -143,8 +126,6 @@ void set_threads(int64_t count) {
 }
 
 int64_t threads() { return pool().wanted.load(); }
-
-void expect(const void* from, int64_t bytes) { pool().expect(static_cast<const char*>(from), bytes); }
 
 void run_items(int64_t items, void (*body)(void*, int64_t), void* data) {
     Pool& shared = pool();

@@ -8,9 +8,6 @@ void set_threads(int64_t count);
 int64_t threads();
 void run_items(int64_t items, void (*body)(void*, int64_t), void* data);
 
-// What the next call will read first: threads that have nothing to do fetch it meanwhile.
-void expect(const void* from, int64_t bytes);
-
 template <class Body>
 void for_each_item(int64_t items, Body&& body) {
     run_items(items, [](void* data, int64_t item) { (*static_cast<Body*>(data))(item); }, &body);
