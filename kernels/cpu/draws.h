@@ -131,16 +131,31 @@ class Drawing {
         const float least = left_out > row_.min_p ? float(left_out) : row_.min_p;
         double* odd = sums_ + LAST_BUCKET + 1;  // two sums each: neighbours do not wait for one another
         memset(sums_, 0, 2 * (LAST_BUCKET + 1) * 8);
+        sort_out(least);
+        int32_t* kept = reinterpret_cast<int32_t*>(list_);  // without branches: most are left out, at no regular places
+        int64_t count = 0;
         for (int64_t k = 0; k < count_; ++k) {
-            float weight = weights_[k];
-            if (!(weight >= least && weight > 0.0f)) weight = weights_[k] = 0.0f;
-            int32_t bits;
-            memcpy(&bits, &weight, 4);
-            const int64_t bucket = LAST_BUCKET - (bits >> BUCKET_SHIFT);
-            buckets_[k] = uint16_t(bucket);
-            (k & 1 ? odd : sums_)[bucket] += double(weight);
+            kept[count] = int32_t(k);
+            count += buckets_[k] != LAST_BUCKET;
+        }
+        for (int64_t i = 0; i < count; ++i) {
+            const int64_t k = kept[i];
+            (k & 1 ? odd : sums_)[buckets_[k]] += double(weights_[k]);
         }
         for (int64_t b = 0; b <= LAST_BUCKET; ++b) sums_[b] += odd[b];
+    }
+
+    // Each weight's bucket, and 0 for weights under `least`: one loop without a choice in it, for all lanes at once.
+    void sort_out(float least) {
+        float* __restrict weights = weights_;
+        uint16_t* __restrict buckets = buckets_;
+        for (int64_t k = 0; k < count_; ++k) {
+            const float weight = weights[k] >= least && weights[k] > 0.0f ? weights[k] : 0.0f;
+            int32_t bits;
+            memcpy(&bits, &weight, 4);
+            weights[k] = weight;
+            buckets[k] = uint16_t(LAST_BUCKET - (bits >> BUCKET_SHIFT));
+        }
     }
 
     // The first token, likeliest first, whose end is at least (or `beyond`) `length`, and its end.
