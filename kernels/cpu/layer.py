@@ -59,7 +59,7 @@ class WholeLayer:
     """Keeps the tensors that the struct points to."""
 
     def __init__(self, library: ctypes.CDLL, isa: int, layer: Layer) -> None:
-        self.library, self.isa, self.layer = library, isa, layer
+        self.compiled, self.isa, self.layer = library, isa, layer
         self.dtype, self.hidden, self.rope = layer.input_norm.dtype, len(layer.input_norm), layer.rope
         self.width = _rank(layer) + layer.rope
         self.weights = _filled(layer)
@@ -76,7 +76,7 @@ class WholeLayers:
         kinds = {(one.isa, one.dtype, one.hidden, one.width, one.rope) for one in layers}
         if len(kinds) != 1:
             raise ValueError("layers of one shape are expected")
-        self._layers, self._library = tuple(layers), layers[0].library
+        self._layers, self._library = tuple(layers), layers[0].compiled
         (self._isa, self._dtype, self._hidden, self._width, self._rope) = kinds.pop()
         self._weights = (_POINTER * len(layers))(*(ctypes.addressof(one.weights) for one in layers))
 
