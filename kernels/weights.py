@@ -43,7 +43,8 @@ Matrix = Tensor | Int4
 """[N, K] in bfloat16 or float32, or INT4."""
 
 Done = Callable[[Matrix], None]
-"""Called with a matrix when its bytes lie elsewhere, so that those of a mapped file need not stay in memory."""
+"""Called with a matrix, or some rows of it, when its bytes lie elsewhere, so that those of a mapped file need not stay
+in memory. It may be read once more."""
 
 
 def keep(matrix: Matrix) -> None:
@@ -58,7 +59,7 @@ class Matrices:
     rows: int
     columns: int
     format: str
-    """``bf16``, ``f32`` or ``int4``."""
+    """``bf16``, ``bf12``, ``f32`` or ``int4``."""
     values: Tensor
     scales: Tensor | None
     layout: str

@@ -21,7 +21,8 @@ bool supported(int64_t isa) {
                         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     if (isa == 1) return avx2;
     if (isa == 2) return avx512;
-    if (isa == 3) return avx512 && __builtin_cpu_supports("avx512bf16");
+    // vbmi2 is for bf12. Cooper Lake, which has bf16 products and not that, runs as avx512.
+    if (isa == 3) return avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vbmi2");
 #endif
     return false;
 }

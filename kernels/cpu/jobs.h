@@ -6,7 +6,13 @@
 //   bf16  [block][pair][panel][16 lanes][2]             scales: none
 //   f32   [block][pair][panel][2][16 lanes]             scales: none
 //   int4  [block][group][word][panel][16 lanes][2] u16  scales: [block][group][panel][16 lanes] bf16
+//   bf12  [block]{head, [pair]{low bytes, codes}}       scales: high bytes that have no code, in order
 // Nibble j of the u16 in word i belongs to column 32 * group + 2 * (4 * i + j) + (0 or 1), and holds q + 8.
+// bf12 is bf16 without loss: the low byte of a weight as it is, its high byte (sign, upper exponent) as one of fifteen
+// codes that the head of its block lists, or as code 0, which takes the next byte of `scales`. A head is 64 bytes: high
+// bytes of codes 0 to 15, then where the block's bytes of `scales` begin (i64). A pair is 192 bytes: two times 64 low
+// bytes, each eight words of panel 2i, eight of panel 2i + 1, the next eight of both, …; then 64 bytes of codes, the lower
+// nibbles for the first 64 low bytes, the upper ones for the others.
 // Every output is one chain over the pairs in order, whatever the number of rows: that is the whole promise.
 #pragma once
 #include <cstdint>
@@ -15,9 +21,10 @@ namespace moontide {
 
 using bf16 = uint16_t;
 
-enum Format : int64_t { BF16 = 0, F32 = 1, INT4 = 2 };
+enum Format : int64_t { BF16 = 0, F32 = 1, INT4 = 2, BF12 = 3 };
 
 constexpr int64_t LANES = 16, PANELS = 4, BLOCK = LANES * PANELS, GROUP = 32;
+constexpr int64_t BF12_HEAD = 64, BF12_CODES = 16, BF12_STEP = 3 * BLOCK;  // bytes of a head, its table, a pair
 constexpr int64_t KEYS = 64;   // keys of one block of the online softmax, counted from position 0
 constexpr int64_t MOST_CHOSEN = 64;  // experts per row, in a whole layer
 constexpr int64_t SPAN = 512;  // keys that are summed before they are merged, counted from position 0
@@ -29,11 +36,17 @@ struct Matrices {
     int64_t blocks;   // of 64 output columns, padded
     int64_t columns;  // K, padded to a pair or to a group
 
-    int64_t block_bytes() const { return format == INT4 ? columns * BLOCK / 2 : columns * BLOCK * (format == F32 ? 4 : 2); }
+    int64_t block_bytes() const {
+        switch (format) {
+            case INT4: return columns * BLOCK / 2;
+            case BF12: return BF12_HEAD + columns / 2 * BF12_STEP;
+            default: return columns * BLOCK * (format == F32 ? 4 : 2);
+        }
+    }
     int64_t block_scales() const { return columns / GROUP * BLOCK; }
     const char* block(int64_t matrix, int64_t index) const { return values + (matrix * blocks + index) * block_bytes(); }
     const bf16* scale(int64_t matrix, int64_t index) const {
-        return format == INT4 ? scales + (matrix * blocks + index) * block_scales() : nullptr;
+        return format == INT4 ? scales + (matrix * blocks + index) * block_scales() : scales;
     }
 };
 

@@ -45,6 +45,33 @@ struct Isa {
     static void narrow(bf16* p, F x) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_srli_epi32(high_halves(x), 16)));
     }
+#ifdef MOONTIDE_BF12
+    static I bf12_table(const char* head) {
+        return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(head)));
+    }
+    // The words of a pair, by panel; returns the first byte of `spare` that was not taken. Of `spare` 64 bytes are read.
+    // Always inlined: a call would put every sum of the caller into memory.
+    static inline __attribute__((always_inline)) const uint8_t* bf12_words(const char* pair, I table, const uint8_t* spare,
+                                                                           I (&words)[4]) {
+        const I codes = _mm512_loadu_si512(pair + 128), nibble = _mm512_set1_epi8(15);
+        const I first = _mm512_and_si512(codes, nibble), second = _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble);
+        I high[2] = {_mm512_shuffle_epi8(table, first), _mm512_shuffle_epi8(table, second)};
+        const I least = _mm512_min_epu8(first, second);
+        if (__builtin_expect(_mm512_testn_epi8_mask(least, least) != 0, 0)) {
+            const __mmask64 one = _mm512_testn_epi8_mask(first, first), two = _mm512_testn_epi8_mask(second, second);
+            high[0] = _mm512_mask_expand_epi8(high[0], one, _mm512_loadu_si512(spare));
+            spare += __builtin_popcountll(one);
+            high[1] = _mm512_mask_expand_epi8(high[1], two, _mm512_loadu_si512(spare));
+            spare += __builtin_popcountll(two);
+        }
+        for (int i = 0; i < 2; ++i) {
+            const I low = _mm512_loadu_si512(pair + 64 * i);
+            words[2 * i] = _mm512_unpacklo_epi8(low, high[i]);
+            words[2 * i + 1] = _mm512_unpackhi_epi8(low, high[i]);
+        }
+        return spare;
+    }
+#endif
 #ifdef MOONTIDE_DOT
     static constexpr bool DOT = true;
     static F dot(F sum, I w, const bf16* x) {

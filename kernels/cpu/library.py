@@ -23,6 +23,8 @@ _SIGNATURES = {
     "moontide_draws": [_NUMBER, _POINTER, _NUMBER],
     "moontide_pack": 2 * [_POINTER] + 6 * [_NUMBER],
     "moontide_pack_int4": 4 * [_POINTER] + 5 * [_NUMBER],
+    "moontide_bf12_heads": 2 * [_POINTER] + 3 * [_NUMBER],
+    "moontide_bf12_pack": 3 * [_POINTER] + 3 * [_NUMBER],
     "moontide_set_threads": [_NUMBER],
     "moontide_threads": [],
     "moontide_supported": [_NUMBER],

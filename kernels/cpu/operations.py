@@ -13,12 +13,14 @@ from torch import Tensor
 from kernels.cpu.draws import draw
 from kernels.cpu.layer import WholeLayer, takes
 from kernels.cpu.library import INSTRUCTION_SETS, checked
-from kernels.cpu.panels import Panels, pack
+from kernels.cpu.panels import Panels, pack, pack_compact
 from kernels.draws import DrawnRow, DrawRow
 from kernels.layer import Layer
 from kernels.weights import PLAIN, Done, ExpertWeights, HeadWeights, LinearWeight, Matrices, Matrix, keep
 
 _X_BF16, _OUT_BF16, _SIGMOID = 1, 2, 4
+READS_BF12 = ("cpu-avx512_bf16",)
+"""Where unpacking costs less than reading; elsewhere bfloat16 keeps its sixteen bits."""
 
 
 class CpuOperations:
@@ -29,19 +31,26 @@ class CpuOperations:
         self._library, self._isa = library, INSTRUCTION_SETS.index(instruction_set)
 
     def prepare_linear(self, weight: Matrix) -> LinearWeight:
-        return LinearWeight(pack(self._library, [[weight]]))
+        return LinearWeight(self._pack([[weight]]))
 
     def prepare_heads(self, weight: Tensor) -> HeadWeights:
-        return HeadWeights(pack(self._library, [[matrix] for matrix in weight]))
+        return HeadWeights(self._pack([[matrix] for matrix in weight]))
 
     def prepare_experts(
         self, gate: Sequence[Matrix], up: Sequence[Matrix], down: Sequence[Matrix], done: Done = keep
     ) -> ExpertWeights:
-        pairs = list(zip(gate, up, strict=True))
-        wide, narrow = pack(self._library, pairs, done), pack(self._library, [[matrix] for matrix in down], done)
+        pairs, narrow_ones = list(zip(gate, up, strict=True)), [[matrix] for matrix in down]
+        if len(gate) == 1:  # a block that every row takes
+            wide, narrow = self._pack(pairs, done), self._pack(narrow_ones, done)
+        else:
+            wide, narrow = pack(self._library, pairs, done), pack(self._library, narrow_ones, done)
         if (wide.count, wide.rows, wide.columns) != (narrow.count, 2 * narrow.columns, narrow.rows):
             raise ValueError("gate and up [I, D] and down [D, I] of as many experts are expected")
         return ExpertWeights(narrow.columns, wide, narrow)
+
+    def _pack(self, groups: Sequence[Sequence[Matrix]], done: Done = keep) -> Panels:
+        """What every row reads: as few bytes as this instruction set can read."""
+        return (pack_compact if self.name in READS_BF12 else pack)(self._library, groups, done)
 
     def linear(self, x: Tensor, weight: LinearWeight, out: torch.dtype | None = None) -> Tensor:
         return self._linear(x, _panels(weight.matrices), out or x.dtype, 0)

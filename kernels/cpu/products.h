@@ -5,10 +5,8 @@ template <class X> struct Steps;
 
 template <> struct Steps<float> {
     struct Step { F even, odd; };
-    static MOONTIDE_INLINE Step narrow(const char* p) {
-        const I w = Isa::words(p);
-        return {Isa::even(w), Isa::odd(w)};
-    }
+    static MOONTIDE_INLINE Step of(I w) { return {Isa::even(w), Isa::odd(w)}; }
+    static MOONTIDE_INLINE Step narrow(const char* p) { return of(Isa::words(p)); }
     static MOONTIDE_INLINE Step wide(const char* p) {
         return {Isa::load(reinterpret_cast<const float*>(p)), Isa::load(reinterpret_cast<const float*>(p) + LANES)};
     }
@@ -23,6 +21,7 @@ template <> struct Steps<float> {
 #ifdef MOONTIDE_DOT
 template <> struct Steps<bf16> {
     using Step = I;
+    static MOONTIDE_INLINE Step of(I w) { return w; }
     static MOONTIDE_INLINE Step narrow(const char* p) { return Isa::words(p); }
     static MOONTIDE_INLINE Step wide(const char* p) { return Isa::words(p); }
     template <int SHIFT> static MOONTIDE_INLINE Step nibble(I w) {
@@ -88,6 +87,10 @@ MOONTIDE_INLINE void int4_tile(const X* const (&x)[R], const char* w, const bf16
     }
 }
 
+#ifdef MOONTIDE_BF12
+#include "bf12.h"
+#endif
+
 template <class X> struct BlockProduct {
     const char* values;
     const bf16* scales;
@@ -107,6 +110,9 @@ template <class X> struct BlockProduct {
         for (int p = 0; p < PANELS; p += P) {
             F sum[R][P];
             if constexpr (FORMAT == INT4) int4_tile<X, R, P>(x, values + p * 64, scales + p * LANES, columns, sum);
+#ifdef MOONTIDE_BF12
+            else if constexpr (FORMAT == BF12) bf12_tile<X, R>(x, values, scales, columns, sum);
+#endif
             else plain_tile<X, FORMAT, R, P>(x, values + p * (FORMAT == F32 ? 128 : 64), columns, sum);
             for (int r = 0; r < R && first + r < count; ++r) store(first + r, p, sum[r]);
         }
@@ -126,6 +132,9 @@ template <class X> struct BlockProduct {
 
     template <class Store> void run(int64_t format, Store store) const {
         if (format == BF16) return tiles<BF16>(store);
+#ifdef MOONTIDE_BF12
+        if (format == BF12) return tiles<BF12>(store);
+#endif
 #ifdef MOONTIDE_DOT
         if constexpr (sizeof(X) == 2) return tiles<INT4>(store);
 #endif

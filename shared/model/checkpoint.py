@@ -142,12 +142,12 @@ class Mapped:
     """Views of mapped files, whose pages are given back when their bytes lie elsewhere."""
 
     def __init__(self, views: list[torch.Tensor]) -> None:
-        self._places = {view.data_ptr() for view in views}
+        self._places = {view.untyped_storage().data_ptr() for view in views}
 
     def give_back(self, matrix: Matrix) -> None:
         tensors = (matrix.packed, matrix.scale) if isinstance(matrix, Int4) else (matrix,)
         for tensor in tensors:
-            if tensor.data_ptr() in self._places:
+            if tensor.untyped_storage().data_ptr() in self._places:
                 release(tensor)
 
 

@@ -56,7 +56,7 @@ def test_the_peak_of_loading_is_what_stays_resident(
 ) -> None:
     """``matrix_bytes``: the matrix that is being laid out is there twice; in this dense layer it is a third of all."""
     figures = measured(large_directory, *options)
-    assert figures["weight_bytes"] > 90e6
+    assert figures["weight_bytes"] > 70e6
     assert figures["load_peak_bytes"] < PEAK * figures["weight_bytes"] + matrix_bytes
     assert figures["peak_bytes"] < PEAK * figures["resident_bytes"] + matrix_bytes
     assert figures["resident_bytes"] < PEAK * figures["weight_bytes"]
