@@ -155,14 +155,26 @@ inline const float* widen_rows(const void* x, int64_t rows, int64_t row, int64_t
 
 constexpr int64_t CHUNK = 96;  // rows of an item
 
-inline int64_t items_of(const Products& job) {
-    return job.weight.count * job.weight.blocks * ((job.rows + CHUNK - 1) / CHUNK);
+// Neighbouring blocks are one item: a long read is faster than several. Two items for each thread at least, since another
+// program may hold one of them up. `threads` is asked once per job: it may change in the middle.
+inline int64_t run_of(const Matrices& weight, int64_t blocks, int64_t threads) {
+    constexpr int64_t BYTES = 1 << 20;
+    const int64_t even = (blocks + 2 * threads - 1) / (2 * threads);
+    return std::max<int64_t>(1, std::min(even, BYTES / weight.block_bytes()));
 }
 
-template <class X> void product_item(const Products& job, int64_t item) {
-    const int64_t chunks = (job.rows + CHUNK - 1) / CHUNK;
-    const int64_t first = item % chunks * CHUNK, block = item / chunks % job.weight.blocks;
-    const int64_t matrix = item / chunks / job.weight.blocks;
+struct ProductItems {
+    int64_t blocks, run, chunks, count;
+
+    ProductItems(const Products& job, int64_t threads) {
+        blocks = job.weight.count * job.weight.blocks;
+        run = run_of(job.weight, blocks, threads);
+        chunks = (job.rows + CHUNK - 1) / CHUNK;
+        count = (blocks + run - 1) / run * chunks;
+    }
+};
+
+template <class X> void product_block(const Products& job, int64_t matrix, int64_t block, int64_t first) {
     const int64_t count = job.rows - first < CHUNK ? job.rows - first : CHUNK;
     const X* rows[CHUNK];
     for (int64_t r = 0; r < count; ++r)
@@ -180,14 +192,23 @@ template <class X> void product_item(const Products& job, int64_t item) {
     });
 }
 
+template <class X> void product_item(const Products& job, const ProductItems& items, int64_t item) {
+    const int64_t first = item / items.chunks * items.run, end = std::min(first + items.run, items.blocks);
+    for (int64_t index = first; index < end; ++index)
+        product_block<X>(job, index / job.weight.blocks, index % job.weight.blocks, item % items.chunks * CHUNK);
+}
+
 // Products that do not need each other share out their items at once: one wait instead of several.
 template <class X> void products_of(const Products* jobs, int64_t count) {
+    const int64_t most_threads = threads();
     int64_t items = 0;
-    for (int64_t i = 0; i < count; ++i) items += items_of(jobs[i]);
+    for (int64_t i = 0; i < count; ++i) items += ProductItems(jobs[i], most_threads).count;
     for_each_item(items, [&](int64_t item) {
-        const Products* job = jobs;
-        for (; item >= items_of(*job); ++job) item -= items_of(*job);
-        product_item<X>(*job, item);
+        for (const Products* job = jobs;; ++job) {
+            const ProductItems own(*job, most_threads);
+            if (item < own.count) return product_item<X>(*job, own, item);
+            item -= own.count;
+        }
     });
 }
 
@@ -271,10 +292,8 @@ template <class X> struct ExpertProducts {
         });
     }
 
-    // Neighbouring blocks of an expert are one item: long reads, few hand-overs.
     template <class Body> void each(const Matrices& weight, const int64_t* touched, int64_t count, Body body) const {
-        constexpr int64_t BYTES = 128 << 10;
-        const int64_t step = weight.block_bytes() < BYTES ? BYTES / weight.block_bytes() : 1;
+        const int64_t step = std::min(run_of(weight, count * weight.blocks, threads()), weight.blocks);
         const int64_t runs = (weight.blocks + step - 1) / step;
         for_each_item(count * runs, [&](int64_t item) {
             const int64_t first = item % runs * step, end = first + step < weight.blocks ? first + step : weight.blocks;
