@@ -195,6 +195,9 @@ int64_t run_layers(const Table& table, const LayerWeights* const* layers, int64_
         input.pool = static_cast<char*>(input.pool) + positions * width * (weights.is_bf16 ? 2 : 4);
         input.h = input.out;
     }
+    if (input.last_norm)
+        table.rms_norm({input.out, input.last_norm, nullptr, input.out, input.rows, 1, layers[0]->hidden,
+                        layers[0]->hidden, 0, layers[0]->hidden, 0, input.last_eps, layers[0]->is_bf16 != 0});
     return 0;
 }
 

@@ -26,6 +26,8 @@ struct LayerInput {
     const int64_t *owners, *positions;
     void* pool;  // [layers, pages, page, R + P]
     int64_t rows, page, pages, table_rows, table_row;
+    const void* last_norm;  // of what the last layer gives, or null
+    float last_eps;
 };
 
 // One after another: each reads what the one before wrote.

@@ -52,6 +52,8 @@ class _Input(ctypes.Structure):
             for name in ("h", "out", "cosine", "sine", "slots", "tables", "owners", "positions", "pool")
         ),
         *((name, _NUMBER) for name in ("rows", "page", "pages", "table_rows", "table_row")),
+        ("last_norm", _POINTER),
+        ("last_eps", _FLOAT),
     )
 
 
@@ -70,14 +72,18 @@ class WholeLayer:
 
 
 class WholeLayers:
-    """Layers in a row: after one of them the caches hold its weights, and what Python needs for a call is far away."""
+    """Layers in a row, and the model's last norm where it is given: after a layer the caches hold its weights, and what
+    Python needs for a call is far away."""
 
-    def __init__(self, layers: Sequence[WholeLayer]) -> None:
+    def __init__(self, layers: Sequence[WholeLayer], last_norm: Tensor | None = None, last_eps: float = 0.0) -> None:
         kinds = {(one.isa, one.dtype, one.hidden, one.width, one.rope) for one in layers}
         if len(kinds) != 1:
             raise ValueError("layers of one shape are expected")
         self._layers, self._library = tuple(layers), layers[0].compiled
         (self._isa, self._dtype, self._hidden, self._width, self._rope) = kinds.pop()
+        if last_norm is not None and (last_norm.dtype, last_norm.shape) != (self._dtype, (self._hidden,)):
+            raise ValueError(f"a last norm [{self._hidden}] in {self._dtype} is expected")
+        self._last_norm, self._last_eps = last_norm, last_eps
         self._weights = (_POINTER * len(layers))(*(ctypes.addressof(one.weights) for one in layers))
 
     def __call__(self, h: Tensor, rows: Rows, latents: Tensor) -> Tensor:
@@ -94,7 +100,8 @@ class WholeLayers:
         result = torch.empty_like(h)
         tensors = h, result, rows.cos, rows.sin, rows.slots, rows.tables, rows.owners, rows.positions, latents
         places = [tensor.data_ptr() for tensor in tensors]
-        given = _Input(*places, count, latents.shape[2], latents.shape[1], *rows.tables.shape)
+        last = None if self._last_norm is None else self._last_norm.data_ptr()
+        given = _Input(*places, count, latents.shape[2], latents.shape[1], *rows.tables.shape, last, self._last_eps)
         checked(self._library.moontide_layers(self._isa, self._weights, len(self._layers), ctypes.byref(given)))
         return result
 

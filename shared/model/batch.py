@@ -44,16 +44,19 @@ class ForwardBatch:
             raise ValueError("a forward batch without segments")
         tables = _tables(segments)
         counts = np.array([segment.rows for segment in segments])
-        owners = np.repeat(np.arange(len(segments)), counts)
         ends = np.cumsum(counts)
-        shifts = np.array([segment.first for segment in segments]) - (ends - counts)
-        positions = np.arange(ends[-1]) + shifts[owners]
-        slots = tables[owners, positions // PAGE].astype(np.int64) * PAGE + positions % PAGE
+        numbers = np.empty((3, ends[-1]), dtype=np.int64)
+        owners, positions, slots = numbers
+        owners[:] = np.repeat(np.arange(len(segments)), counts)
+        positions[:] = np.arange(ends[-1])
+        positions += (np.array([segment.first for segment in segments]) - (ends - counts))[owners]
+        pages, places = np.divmod(positions, PAGE)
+        slots[:] = tables[owners, pages]
+        slots *= PAGE
+        slots += places
         self.segments, self.rows, self.pages_end = tuple(segments), len(owners), int(tables.max()) + 1
-        self.positions = torch.from_numpy(positions).to(device)
-        self.slots = torch.from_numpy(slots).to(device)
+        self.owners, self.positions, self.slots = torch.from_numpy(numbers).to(device)
         self.tables = torch.from_numpy(tables).to(device)
-        self.owners = torch.from_numpy(owners).to(device)
         self.last = torch.from_numpy(ends - 1).to(device)
 
     def rows_of(self, index: int, spans: Iterable[tuple[int, Tensor]]) -> list[tuple[int, Tensor]]:

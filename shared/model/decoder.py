@@ -5,6 +5,8 @@ either depends on that row and its own context only, bit for bit, whatever else 
 Letters: T rows, D hidden size, W vocabulary. Module names are the released tensor names.
 """
 
+from itertools import chain
+
 import torch
 from torch import Tensor, nn
 
@@ -100,7 +102,10 @@ class TextModel(nn.Module):
         for layer in self.layers:
             layer.join()
         wholes = [layer.whole for layer in self.layers if layer.whole is not None]
-        self._wholes = WholeLayers(wholes) if wholes and len(wholes) == len(self.layers) else None
+        last = None if self.model.norm.weight.is_meta else self.model.norm
+        self._wholes = None
+        if wholes and len(wholes) == len(self.layers):
+            self._wholes = WholeLayers(wholes, *(() if last is None else (last.weight, last.eps)))
 
     def part(self) -> None:
         """Operation by operation again."""
@@ -114,7 +119,7 @@ class TextModel(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         """[T] int64 to [T, D]."""
-        return self.model.embed_tokens(ids).to(self.dtype)
+        return self.model.embed_tokens.weight.index_select(0, ids).to(self.dtype)
 
     def forward(self, h: Tensor, batch: ForwardBatch, pool: PagePool, *, offset: int = 0) -> Tensor:
         """[T, D] embeddings to hidden states [T, D], normalised where the final norm is here.
@@ -124,12 +129,11 @@ class TextModel(nn.Module):
         """
         if len(h) != batch.rows or batch.pages_end > pool.pages:
             raise ValueError(f"{len(h)} rows for {batch.rows}, pages to {batch.pages_end} of {pool.pages}")
-        cos, sin = self.rotary(batch.positions + offset)
+        cos, sin = self.rotary(batch.positions + offset if offset else batch.positions)
         if self._wholes is not None:
-            h = self._wholes(h, _rows(cos, sin, batch), pool.latents)
-        else:
-            for layer, latents in zip(self.layers, pool.latents, strict=True):
-                h = layer(h, cos, sin, batch, latents)
+            return self._wholes(h, _rows(cos, sin, batch), pool.latents)
+        for layer, latents in zip(self.layers, pool.latents, strict=True):
+            h = layer(h, cos, sin, batch, latents)
         return h if self.model.norm.weight.is_meta else self.model.norm(h)
 
     def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,7 +148,8 @@ class TextModel(nn.Module):
 
     @property
     def _a_norm(self) -> Tensor:
-        norms = [layer.input_layernorm for layer in self.layers] + [self.model.norm]
+        """Looked for in every step: most processes have the last one."""
+        norms = chain((self.model.norm,), (layer.input_layernorm for layer in self.model.layers))  # type: ignore[union-attr]
         return next((norm.weight for norm in norms if not norm.weight.is_meta), self.model.embed_tokens.weight)
 
 

@@ -79,7 +79,7 @@ class RotaryTable:
         end = int(positions.max()) + 1
         if end > len(self._cos):
             self._extend(max(end, 2 * len(self._cos)))
-        return self._cos[positions], self._sin[positions]
+        return self._cos.index_select(0, positions), self._sin.index_select(0, positions)
 
     def _extend(self, end: int) -> None:
         cos, sin = [self._cos], [self._sin]

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 import kernels.dispatch
+from kernels.weights import LinearWeight
 from schemas.generation import GenerateRequest, Logprobs, MediaSpan, TokensGenerated
 from services.inference.admission import encode_ids
 from services.inference.compute import ComputeThread
@@ -211,16 +212,16 @@ async def _differing(
 
 @contextmanager
 def planted(broken: str) -> Iterator[None]:
-    """A norm that rounds otherwise for more than one row, while entered."""
-    exact = kernels.dispatch.rms_norm
+    """A product that rounds otherwise for more than one row, while entered."""
+    exact = kernels.dispatch.linear
 
-    def tainted(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        return exact(x, weight, eps) * (1 + 1e-6 * torch.tensor(float(len(x) > 1)))
+    def tainted(x: Tensor, weight: LinearWeight, out: torch.dtype | None = None) -> Tensor:
+        return exact(x, weight, out) * (1 + 1e-6 * torch.tensor(float(len(x) > 1)))
 
     if not broken:
         yield
         return
-    with patch.object(kernels.dispatch, "rms_norm", tainted):
+    with patch.object(kernels.dispatch, "linear", tainted):
         yield
 
 

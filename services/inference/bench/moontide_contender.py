@@ -80,4 +80,5 @@ class MoontideContender:
         return self._text.logits(hidden[-1:])
 
     def _next(self, ids: Tensor, batch: ForwardBatch, pool: PagePool) -> Tensor:
-        return self._text.logits(self._text(self._text.embed(ids), batch, pool)).argmax(-1)
+        logits = self._text.logits(self._text(self._text.embed(ids), batch, pool))
+        return torch.from_numpy(logits.numpy().argmax(-1))
