@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from kernels.dispatch import (
         draw,
         experts,
+        holds_bf12,
         implementation,
         latent_attention,
         linear,
@@ -34,6 +35,7 @@ __all__ = [
     "VERSION",
     "draw",
     "experts",
+    "holds_bf12",
     "implementation",
     "latent_attention",
     "linear",

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kernels.cpu.layer import WholeLayer
 from kernels.cpu.library import instruction_sets, library
-from kernels.cpu.operations import CpuOperations
+from kernels.cpu.operations import READS_BF12, CpuOperations
 from kernels.draws import DrawnRow, DrawRow
 from kernels.layer import Layer
 from kernels.reference.operations import ReferenceOperations
@@ -91,6 +91,11 @@ def _of(matrix: Matrix) -> Operations:
 def implementation() -> str:
     """``reference``, or ``cpu-`` and the instruction set."""
     return load().name
+
+
+def holds_bf12() -> bool:
+    """Whether bfloat16 matrices that every row reads are held in twelve bits a weight."""
+    return implementation() in READS_BF12
 
 
 def set_threads(count: int) -> None:

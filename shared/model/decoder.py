@@ -5,8 +5,6 @@ either depends on that row and its own context only, bit for bit, whatever else 
 Letters: T rows, D hidden size, W vocabulary. Module names are the released tensor names.
 """
 
-from itertools import chain
-
 import torch
 from torch import Tensor, nn
 
@@ -148,9 +146,10 @@ class TextModel(nn.Module):
 
     @property
     def _a_norm(self) -> Tensor:
-        """Looked for in every step: most processes have the last one."""
-        norms = chain((self.model.norm,), (layer.input_layernorm for layer in self.model.layers))  # type: ignore[union-attr]
-        return next((norm.weight for norm in norms if not norm.weight.is_meta), self.model.embed_tokens.weight)
+        """The last norm where it is here: this is asked in every step."""
+        if not self.model.norm.weight.is_meta:
+            return self.model.norm.weight
+        return next((layer.input_layernorm.weight for layer in self.layers), self.model.embed_tokens.weight)
 
 
 def _rows(cos: Tensor, sin: Tensor, batch: ForwardBatch) -> Rows:

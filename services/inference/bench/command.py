@@ -5,11 +5,13 @@ import os
 import sys
 import tempfile
 from contextlib import ExitStack
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
 
+import kernels
 from services.inference.bench import serve
 from services.inference.bench.contest import OURS, Check, Machine, Player, Report, cosine, play, summary
 from services.inference.bench.machine import MemoryProbe
@@ -73,10 +75,10 @@ def measure(arguments: argparse.Namespace) -> Report:
         probe = MemoryProbe(arguments.threads)
         samples, bandwidths = play(players, WORKS, arguments.turns, probe, say)
         bandwidth = sorted(bandwidths)[len(bandwidths) // 2]
-        config = configuration.load(directory)
+        needed = partial(bytes_per_unit, configuration.load(directory), holds_bf12=kernels.holds_bf12())
         return Report(
             machine=Machine(memory_bandwidth_bytes_per_second=bandwidth, threads=arguments.threads, cpu=cpu_name()),
-            rows=[summary(work, samples[work.name], bytes_per_unit(config, work), bandwidth) for work in WORKS],
+            rows=[summary(work, samples[work.name], needed(work), bandwidth) for work in WORKS],
             checks=[Check(peer=name, logits_cosine=cosine(said[OURS].logits, said[name].logits)) for name in names[1:]],
             resident_bytes={name: answer.resident_bytes for name, answer in said.items()},
         )
