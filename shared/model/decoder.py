@@ -100,10 +100,10 @@ class TextModel(nn.Module):
         for layer in self.layers:
             layer.join()
         wholes = [layer.whole for layer in self.layers if layer.whole is not None]
-        last = None if self.model.norm.weight.is_meta else self.model.norm
+        last = self.model.norm
         self._wholes = None
         if wholes and len(wholes) == len(self.layers):
-            self._wholes = WholeLayers(wholes, *(() if last is None else (last.weight, last.eps)))
+            self._wholes = WholeLayers(wholes, None if last.weight.is_meta else last.weight, last.eps)
 
     def part(self) -> None:
         """Operation by operation again."""
