@@ -94,7 +94,7 @@ escape: $(DEV) ## escapes and abuses, each without the sandbox and with it (ONLY
 soak: $(DEV) ## constant load on an engine: nothing grows (MINUTES=, SEED=, BREAK=leak), one JSON line
 	@$(BIN)/python -m tests.measure.soak --minutes $(MINUTES) --seed $(SEED) --break "$(BREAK)"
 
-step-overhead: $(DEV) ## what of a step at batch 16 is not the model, on a K2-shaped checkpoint (1 GB), as JSON
+step-overhead: $(DEV) ## what Python takes of a step at batch 16, on a K2-shaped checkpoint (1 GB), as JSON
 	@$(BIN)/python -m tests.measure.step_overhead
 
 int4: $(DEV) ## memory and decode speed of INT4 experts against bfloat16 ones (writes 4 GB to TMPDIR), as JSON

@@ -1,9 +1,10 @@
-"""``python -m tests.measure.step_overhead``: what of a step at batch 16 is not the model, on the K2-shaped checkpoint.
+"""``python -m tests.measure.step_overhead``: what Python takes of a step at batch 16, on the K2-shaped checkpoint.
 
 The engine serves 16 sequences with the layers in this process. A step's wall time less the time inside the model
 (embedding, layers, head) is everything between two forwards: schedule, batch tables, sampling, emit, and the way to the
-compute thread and back. Medians of the steps in turns of each rule; prints one JSON object; exit code 1 when the share
-is not below 10 % for any rule.
+compute thread and back. ``draw_milliseconds`` of it are inside one operation of the kernels, the draw of all tokens
+from their logits; the rest is Python, and ``share`` is what it takes of a step. Medians of the steps in turns of each
+rule; prints one JSON object; exit code 1 when the share is not below 10 % for any rule.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from typing import Any
 
 import torch
 
+import kernels
 from schemas.shards import SamplingRule
 from services.inference.app import local_shard
 from services.inference.bench.serve_load import ENCODER_CACHE_BYTES, PictureBook
@@ -57,30 +59,49 @@ RULES = {
 }
 
 
-class Timed:
-    """The language model, with the seconds that were spent in it."""
+class Stopwatch:
+    """Seconds inside calls."""
 
-    def __init__(self, text: Any) -> None:
-        self._text, self.seconds = text, 0.0
+    seconds = 0.0
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._text, name)
-
-    def __call__(self, *inputs: Any) -> Any:
-        return self._time(self._text, *inputs)
-
-    def embed(self, ids: torch.Tensor) -> Any:
-        return self._time(self._text.embed, ids)
-
-    def logits(self, hidden: torch.Tensor) -> Any:
-        return self._time(self._text.logits, hidden)
-
-    def _time(self, work: Any, *inputs: Any) -> Any:
+    def time(self, work: Any, *inputs: Any) -> Any:
         started = time.perf_counter()
         try:
             return work(*inputs)
         finally:
             self.seconds += time.perf_counter() - started
+
+
+class Timed(Stopwatch):
+    """The language model."""
+
+    def __init__(self, text: Any) -> None:
+        self._text = text
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._text, name)
+
+    def __call__(self, *inputs: Any) -> Any:
+        return self.time(self._text, *inputs)
+
+    def embed(self, ids: torch.Tensor) -> Any:
+        return self.time(self._text.embed, ids)
+
+    def logits(self, hidden: torch.Tensor) -> Any:
+        return self.time(self._text.logits, hidden)
+
+
+class TimedDraws(Stopwatch):
+    """The compiled library, of which only the draw of tokens is timed."""
+
+    def __init__(self, library: Any) -> None:
+        self._library = library
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._library, name)
+
+    def moontide_draws(self, *inputs: Any) -> Any:
+        return self.time(self._library.moontide_draws, *inputs)
 
 
 class Bench:
@@ -90,9 +111,11 @@ class Bench:
         self._vocabulary = checkpoint.config.text.vocab_size
         self._engine = Engine(shard, SystemClock(), vocabulary=self._vocabulary, options=EngineOptions())
         self._model = shard._layers._text = Timed(shard._layers._text)  # type: ignore[assignment]
+        operations: Any = kernels.load()
+        self._draws = operations._library = TimedDraws(operations._library)
 
-    async def steps(self, rule: SamplingRule, steps: int) -> tuple[list[float], list[float]]:
-        """Seconds of each step, and of them between the model's work."""
+    async def steps(self, rule: SamplingRule, steps: int) -> tuple[list[float], list[float], list[float]]:
+        """Seconds of each step, of them between the model's work, of these in the draw."""
         engine = self._engine
         await engine._connect()
         with ExitStack() as admitted:
@@ -102,15 +125,17 @@ class Bench:
                 await engine.step()
             return await self._timed(steps)
 
-    async def _timed(self, steps: int) -> tuple[list[float], list[float]]:
+    async def _timed(self, steps: int) -> tuple[list[float], list[float], list[float]]:
         whole: list[float] = []
         between: list[float] = []
+        draws: list[float] = []
         for _ in range(steps):
-            started, inside = time.perf_counter(), self._model.seconds
+            started, inside, drawing = time.perf_counter(), self._model.seconds, self._draws.seconds
             await self._engine.step()
             whole.append(time.perf_counter() - started)
             between.append(whole[-1] - (self._model.seconds - inside))
-        return whole, between
+            draws.append(self._draws.seconds - drawing)
+        return whole, between, draws
 
     def _generation(self, rule: SamplingRule, steps: int) -> Generation:
         number = self._engine.next_number()
@@ -124,7 +149,7 @@ async def measure(directory: Path, threads: int, steps: int) -> dict[str, Any]:
     with ComputeThread(threads) as compute:
         encoder = Encoder(checkpoint.network, compute, PictureBook(), ENCODER_CACHE_BYTES)
         bench = Bench(await local_shard(config, checkpoint, compute, encoder), checkpoint)
-        found: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in RULES}
+        found: dict[str, tuple[list[float], ...]] = {name: ([], [], []) for name in RULES}
         await bench.steps(RULES["greedy"], 3)
         for turn in range(TURNS):
             for name, rule in RULES.items():
@@ -134,12 +159,14 @@ async def measure(directory: Path, threads: int, steps: int) -> dict[str, Any]:
     return {"batch": BATCH, "threads": threads, "rules": {name: figures(*times) for name, times in found.items()}}
 
 
-def figures(whole: list[float], between: list[float]) -> dict[str, float]:
-    step, outside = statistics.median(whole), statistics.median(between)
+def figures(whole: list[float], between: list[float], draws: list[float]) -> dict[str, float]:
+    step, outside, draw = statistics.median(whole), statistics.median(between), statistics.median(draws)
     return {
         "step_milliseconds": round(step * 1e3, 2),
         "between_forwards_milliseconds": round(outside * 1e3, 2),
-        "share": round(outside / step, 4),
+        "draw_milliseconds": round(draw * 1e3, 2),
+        "share": round((outside - draw) / step, 4),
+        "share_with_draw": round(outside / step, 4),
     }
 
 

@@ -7,7 +7,7 @@ import kernels
 from kernels.draws import Row
 from schemas.shards import Draw, SamplingRule, SequenceOpened, TokenDrawn
 from services.inference.admission import encode_ids
-from services.inference.sampling import Sampler, uniform
+from services.inference.sampling import Numbers, Sampler, uniform
 from shared.errors import BadInput
 
 
@@ -48,6 +48,13 @@ def test_a_draw_depends_on_seed_and_position_only() -> None:
     assert len({uniform(1, position) for position in range(1000)}) == 1000
     assert 0 <= uniform(-3, 2) < 1
     assert 0 <= uniform(2**70, 2) < 1
+
+
+@pytest.mark.parametrize("seed", [0, -3, 2**63 + 5])
+def test_numbers_in_a_row_are_those_of_their_positions(seed: int) -> None:
+    numbers = Numbers(seed)
+    for position in (*range(300), 7, 7, 8, 2**40, 2**40 + 1, 0):
+        assert numbers.at(position) == uniform(seed, position)
 
 
 def test_draws_follow_the_probabilities() -> None:
