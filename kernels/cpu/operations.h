@@ -57,6 +57,7 @@ inline void* at(void* base, bool is_bf16, int64_t element) {
 }
 
 #include "products.h"
+#include "experts.h"
 #include "attention.h"
 #include "rows.h"
 #include "draws.h"
