@@ -1,7 +1,5 @@
 // bf12, which `jobs.h` draws, back to the words of bf16 that it was made of.
 
-constexpr int64_t BF12_ROWS = 1000;  // with more of them a block is unpacked once instead of once per tile
-
 // Where the bytes without a code begin that belong to this block.
 inline const uint8_t* bf12_spare(const char* block, const bf16* scales) {
     int64_t first;

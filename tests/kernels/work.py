@@ -61,6 +61,14 @@ def _experts(kind: str) -> Work:
     return Work(f"experts {kind}", prepare)
 
 
+def _block(ops: Operations, dtype: torch.dtype) -> Run:
+    """One that every row takes: held in other forms than experts are."""
+    generator = _seeded()
+    weight = ops.prepare_experts(*[[matrix("bf16", *shape, generator)] for shape in ((72, 96), (72, 96), (96, 72))])
+    x = torch.randn(ROWS, 96, generator=generator).to(dtype)
+    return lambda rows: ops.experts(x[rows], torch.zeros(len(rows), 1, dtype=torch.int64), weight)
+
+
 def _heads(ops: Operations, dtype: torch.dtype) -> Run:
     generator = _seeded()
     weight = ops.prepare_heads(torch.randn(5, 24, 32, generator=generator).to(dtype))
@@ -113,6 +121,7 @@ def _attention(ops: Operations, dtype: torch.dtype) -> Run:
 WORKS = (
     *(_linear(kind, outputs, columns) for kind in FORMATS for outputs, columns in ((70, 96), (1, 45))),
     *(_experts(kind) for kind in FORMATS),
+    Work("block", _block),
     Work("heads", _heads),
     Work("router", _router),
     Work("weighted sum", _weighted_sum),
