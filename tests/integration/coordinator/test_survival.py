@@ -9,7 +9,7 @@ import pytest
 
 from schemas.runs import LeaseTaken, ModelAnswered, ModelAsked, ToolAnswered, ToolAsked
 from tests.integration.coordinator.scripted import Say, ScriptedModel, ScriptedTools, call, in_turn, notes
-from tests.integration.coordinator.stage import Stage
+from tests.integration.coordinator.stage import Coordinator, Stage
 from tests.waiting import until
 
 STEPS = 6
@@ -114,21 +114,34 @@ async def test_a_frozen_owner_that_revives_after_its_run_was_taken_changes_nothi
 
 
 async def test_a_stopping_coordinator_hands_its_run_over_at_once(stage: Stage) -> None:
+    """The best of three is at once: another program may hold any one of them up, a lease that runs out none of them."""
     model = await stage.model(in_turn(Say(calls=(call("slow"), call("look_up", "{}", 1))), Say("Done.")))
     tools = await stage.tools()
-    leaving = await stage.coordinator()
+    coordinator = await stage.coordinator()
+    took_seconds: list[float] = []
+    while not took_seconds or (min(took_seconds) >= HANDOVER_SECONDS and len(took_seconds) < 3):
+        coordinator, seconds = await handed_over(stage, coordinator, tools)
+        took_seconds.append(seconds)
+    assert min(took_seconds) < HANDOVER_SECONDS
+    assert len(model.asked) == 2 * len(took_seconds)
+    assert set(tools.worked.values()) == {1}
+    assert not tools.cancelled, "tools work on while a run changes hands"
+
+
+async def handed_over(stage: Stage, leaving: Coordinator, tools: ScriptedTools) -> tuple[Coordinator, float]:
+    """Who has a run of ``leaving`` after that was told to stop, and how long that took."""
+    tools.gate.clear()
     run_id = await stage.start()
     await until(lambda: tools.running == {f"{run_id}-1-0"})
-    await stage.coordinator()
+    staying = await stage.coordinator()
     began = time.monotonic()
     leaving.send_signal(signal.SIGTERM)
     await stage.taken_over(run_id)
-    assert time.monotonic() - began < HANDOVER_SECONDS
+    seconds = time.monotonic() - began
     assert await leaving.exit_code() == 0
     tools.gate.set()
     assert (await stage.ended(run_id)).status == "finished"
-    assert (len(model.asked), tools.worked[f"{run_id}-1-0"]) == (2, 1)
-    assert not tools.cancelled, "tools work on while a run changes hands"
+    return staying, seconds
 
 
 async def test_a_full_coordinator_leaves_wake_ups_to_others(stage: Stage) -> None:
