@@ -6,6 +6,7 @@ of range an IndexError.
 
 import ctypes
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -39,11 +40,8 @@ class CpuOperations:
     def prepare_experts(
         self, gate: Sequence[Matrix], up: Sequence[Matrix], down: Sequence[Matrix], done: Done = keep
     ) -> ExpertWeights:
-        pairs, narrow_ones = list(zip(gate, up, strict=True)), [[matrix] for matrix in down]
-        if len(gate) == 1:  # a block that every row takes
-            wide, narrow = self._pack(pairs, done), self._pack(narrow_ones, done)
-        else:
-            wide, narrow = pack(self._library, pairs, done), pack(self._library, narrow_ones, done)
+        held = self._pack if len(gate) == 1 else partial(pack, self._library)  # one: a block that every row takes
+        wide, narrow = held(list(zip(gate, up, strict=True)), done), held([[matrix] for matrix in down], done)
         if (wide.count, wide.rows, wide.columns) != (narrow.count, 2 * narrow.columns, narrow.rows):
             raise ValueError("gate and up [I, D] and down [D, I] of as many experts are expected")
         return ExpertWeights(narrow.columns, wide, narrow)

@@ -60,9 +60,13 @@ RULES = {
 
 
 class Stopwatch:
-    """Seconds inside calls."""
+    """In place of something, with the seconds that were spent in some of its calls."""
 
-    seconds = 0.0
+    def __init__(self, inner: Any) -> None:
+        self._inner, self.seconds = inner, 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
     def time(self, work: Any, *inputs: Any) -> Any:
         started = time.perf_counter()
@@ -72,36 +76,24 @@ class Stopwatch:
             self.seconds += time.perf_counter() - started
 
 
-class Timed(Stopwatch):
+class TimedModel(Stopwatch):
     """The language model."""
 
-    def __init__(self, text: Any) -> None:
-        self._text = text
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._text, name)
-
     def __call__(self, *inputs: Any) -> Any:
-        return self.time(self._text, *inputs)
+        return self.time(self._inner, *inputs)
 
     def embed(self, ids: torch.Tensor) -> Any:
-        return self.time(self._text.embed, ids)
+        return self.time(self._inner.embed, ids)
 
     def logits(self, hidden: torch.Tensor) -> Any:
-        return self.time(self._text.logits, hidden)
+        return self.time(self._inner.logits, hidden)
 
 
 class TimedDraws(Stopwatch):
     """The compiled library, of which only the draw of tokens is timed."""
 
-    def __init__(self, library: Any) -> None:
-        self._library = library
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._library, name)
-
     def moontide_draws(self, *inputs: Any) -> Any:
-        return self.time(self._library.moontide_draws, *inputs)
+        return self.time(self._inner.moontide_draws, *inputs)
 
 
 class Bench:
@@ -110,7 +102,7 @@ class Bench:
     def __init__(self, shard: LocalShard, checkpoint: Checkpoint) -> None:
         self._vocabulary = checkpoint.config.text.vocab_size
         self._engine = Engine(shard, SystemClock(), vocabulary=self._vocabulary, options=EngineOptions())
-        self._model = shard._layers._text = Timed(shard._layers._text)  # type: ignore[assignment]
+        self._model = shard._layers._text = TimedModel(shard._layers._text)  # type: ignore[assignment]
         operations: Any = kernels.load()
         self._draws = operations._library = TimedDraws(operations._library)
 
